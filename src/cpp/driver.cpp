@@ -1,0 +1,292 @@
+#include "driver.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "threads.hpp"
+
+namespace mlefast {
+namespace {
+
+constexpr int64_t least_chunk = 16384, most_chunk = 262144;  // elements that a thread takes at a time
+constexpr int64_t thread_elements = 32768;  // below, waking a thread takes longer than it saves (about 5 us)
+constexpr int64_t target_chunk = 65536;
+constexpr int64_t piece_rows = 1024;  // targets are widened to int64 for so many rows at a time
+
+// Converts targets to int64. What is beyond its range becomes its largest number, which is out of range as well.
+template <class Int> void widen(const Int* from, int64_t n, int64_t* to) {
+  for (int64_t i = 0; i < n; ++i) {
+    if constexpr (sizeof(Int) == 8 && std::is_unsigned_v<Int>)
+      to[i] = from[i] > static_cast<Int>(std::numeric_limits<int64_t>::max()) ? std::numeric_limits<int64_t>::max()
+                                                                              : static_cast<int64_t>(from[i]);
+    else
+      to[i] = static_cast<int64_t>(from[i]);
+  }
+}
+
+// Calls f with a typed pointer.
+template <class F> auto with_integers(const void* data, int bytes, bool is_signed, F f) {
+  switch (bytes * 2 + is_signed) {
+    case 3:
+      return f(static_cast<const int8_t*>(data));
+    case 2:
+      return f(static_cast<const uint8_t*>(data));
+    case 5:
+      return f(static_cast<const int16_t*>(data));
+    case 4:
+      return f(static_cast<const uint16_t*>(data));
+    case 9:
+      return f(static_cast<const int32_t*>(data));
+    case 8:
+      return f(static_cast<const uint32_t*>(data));
+    case 16:
+      return f(static_cast<const uint64_t*>(data));
+    default:
+      return f(static_cast<const int64_t*>(data));
+  }
+}
+
+// Memory for a call: on the stack if it is little, which spares the smallest calls a fifth of their time.
+template <class T, size_t few> class Buffer {
+  T local_[few];
+  std::unique_ptr<T[]> heap_;
+
+ public:
+  explicit Buffer(size_t size) : heap_(size > few ? new T[size] : nullptr) {}
+  T* data() { return heap_ ? heap_.get() : local_; }
+};
+
+template <class T> class Driver {
+  const Call<T>& call;
+  const StorageKernels<T>& set;
+  const Kernels<T>& kernel;
+  const RowAxis last;
+  const int64_t inner, outer;  // rows along the last axis, and how many times that is repeated
+
+  enum class Form { rows, packed, columns, copied } form;
+  int64_t chunk_rows;     // rows that a thread takes at a time
+  int64_t run_rows;       // rows of one kernel call
+  int64_t scratch_size;   // elements for each thread
+  int64_t copied_at = 0;  // where in the scratch copied rows lie
+
+ public:
+  Driver(const InstructionSet& isa, int task, const Call<T>& c)
+      : call(c),
+        set(isa.kernels<T>()),
+        kernel(set.task[task]),
+        last(c.axes.last()),
+        inner(last.rows),
+        outer(c.axes.outer()) {
+    const bool contiguous_rows = call.x_class == 1 && (!call.out || call.out_class == 1);
+    const bool contiguous_columns = last.x_stride == 1 && (!call.out || last.out_stride == 1);
+    form = contiguous_rows || call.classes == 1 ? contiguous_form(inner)
+           : contiguous_columns                 ? Form::columns
+                                                : Form::copied;
+    const int64_t together = form == Form::packed || form == Form::columns ? 64 : 1;  // rows of the widest tile
+    const int64_t chunk = std::clamp(outer * inner * call.classes / 64, least_chunk, most_chunk);
+    chunk_rows = std::max<int64_t>(1, chunk / call.classes / together) * together;
+    run_rows = std::min(chunk_rows, piece_rows);
+    scratch_size = scratch_of(form);
+    if (form == Form::copied) {
+      run_rows = std::min(run_rows, std::max<int64_t>(1, 16384 / call.classes));
+      copied_at = (std::max(scratch_of(Form::packed), scratch_of(Form::rows)) + 15) / 16 * 16;
+      scratch_size = copied_at + run_rows * call.classes;
+    }
+  }
+
+  double run() const {
+    if (call.classes > segment_length && form == Form::rows && inner * outer < thread_limit()) return run_split();
+    // A chunk is a part of a run of evenly spaced rows, or several such runs if they are short.
+    const int64_t rows_each = std::min(inner, chunk_rows);
+    const int64_t chunks_each = (inner + rows_each - 1) / rows_each;
+    const int64_t runs_each = chunks_each > 1 ? 1 : std::max<int64_t>(1, chunk_rows / inner);
+    const int64_t chunks = (outer + runs_each - 1) / runs_each * chunks_each;
+
+    const Team team(std::min(chunks, 1 + inner * outer * call.classes / thread_elements));
+    Buffer<T, 512> scratch(stride() * static_cast<size_t>(team.size()) + line);
+    Buffer<double, 64> totals(static_cast<size_t>(chunks));
+    team.for_each(chunks, [&](int64_t chunk, int thread) {
+      const int64_t first_run = chunk / chunks_each * runs_each, begin = chunk % chunks_each * rows_each;
+      double total = 0;
+      for (int64_t run = first_run; run < std::min(outer, first_run + runs_each); ++run)
+        total += run_some(run, begin, std::min(inner, begin + rows_each), part_of(scratch.data(), thread));
+      totals.data()[chunk] = total;
+    });
+    double total = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) total += totals.data()[chunk];
+    return total;
+  }
+
+ private:
+  int64_t blocks() const { return (call.classes + block_length<T> - 1) / block_length<T>; }
+
+  // Packing pays if a vector's lanes are filled at least by half.
+  Form contiguous_form(int64_t rows) const {
+    return call.classes <= set.packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
+  }
+  int64_t scratch_of(Form f) const {
+    if (f == Form::packed) return call.classes <= set.packed_limit ? 4 * set.lanes * call.classes : 0;
+    return f == Form::rows ? blocks() : 0;
+  }
+
+  // One allocation for all threads, each part on cache lines of its own.
+  static constexpr size_t line = 64 / sizeof(T);
+  size_t stride() const { return (static_cast<size_t>(scratch_size) + 2 * line - 1) / line * line; }
+  T* part_of(T* scratch, int thread) const {
+    const auto base = (reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64;
+    return reinterpret_cast<T*>(base) + stride() * static_cast<size_t>(thread);
+  }
+
+  // Rows [begin, end) of one run, a piece at a time.
+  double run_some(int64_t run_index, int64_t begin, int64_t end, T* scratch) const {
+    const RowAxis offset = call.axes.offset(run_index);
+    double total = 0;
+    int64_t targets[piece_rows];
+    for (int64_t row = begin; row < end; row += run_rows) {
+      const int64_t n = std::min(run_rows, end - row), position = run_index * inner + row;
+      double sum = 0;
+      Run<T> run = make_run(position, n, targets);
+      run.x = call.x + offset.x_stride + row * last.x_stride;
+      run.out = call.out ? call.out + offset.out_stride + row * last.out_stride : nullptr;
+      run.total = &sum;
+      switch (form) {
+        case Form::rows:
+          kernel.rows(run, scratch);
+          break;
+        case Form::packed:
+          kernel.packed(run, scratch);
+          break;
+        case Form::columns:
+          kernel.columns(run, scratch);
+          break;
+        case Form::copied:
+          run_copied(run, scratch);
+          break;
+      }
+      total += sum;
+    }
+    return total;
+  }
+
+  Run<T> make_run(int64_t position, int64_t n, int64_t* targets) const {
+    Run<T> run{};
+    run.rows = n, run.classes = call.classes;
+    run.x_row = last.x_stride, run.x_class = call.x_class;
+    run.out_row = last.out_stride, run.out_class = call.out_class;
+    if (call.target) {
+      with_integers(call.target, call.target_bytes, call.target_signed,
+                    [&](auto* target) { widen(target + position, n, targets); });
+      run.target = targets;
+    }
+    run.ignore_index = call.ignore_index;
+    run.weight = call.weight;
+    run.upstream = call.upstream ? call.upstream + position : nullptr;
+    run.scale = call.scale;
+    run.value = call.value ? call.value + position : nullptr;
+    return run;
+  }
+
+  // Neither classes nor rows are contiguous, or not alike in x and out: through a contiguous copy of a few rows.
+  void run_copied(Run<T> run, T* scratch) const {
+    const Run<T> origin = run;
+    T* copy = scratch + copied_at;
+    for (int64_t r = 0; r < run.rows; ++r)
+      for (int64_t c = 0; c < run.classes; ++c)
+        copy[r * run.classes + c] = origin.x[r * origin.x_row + c * origin.x_class];
+    run.x = copy, run.x_row = run.classes, run.x_class = 1;
+    run.out = origin.out ? copy : nullptr, run.out_row = run.classes, run.out_class = 1;
+    contiguous_form(run.rows) == Form::packed ? kernel.packed(run, scratch) : kernel.rows(run, scratch);
+    if (!origin.out) return;
+    for (int64_t r = 0; r < run.rows; ++r)
+      for (int64_t c = 0; c < run.classes; ++c)
+        origin.out[r * origin.out_row + c * origin.out_class] = copy[r * run.classes + c];
+  }
+
+  // Fewer rows than threads: all threads share each row.
+  double run_split() const {
+    const int64_t n = call.classes, segments = (n + segment_length - 1) / segment_length;
+    const Team team(segments);
+    std::vector<Part> parts(static_cast<size_t>(segments));
+    std::vector<T> block_max(static_cast<size_t>(blocks()));
+    double total = 0;
+    for (int64_t r = 0; r < inner * outer; ++r) {
+      const RowAxis offset = call.axes.offset(r / inner);
+      const T* x = call.x + offset.x_stride + r % inner * last.x_stride;
+      T* out = call.out ? call.out + offset.out_stride + r % inner * last.out_stride : nullptr;
+      int64_t label = 0;
+      double sum = 0;
+      Run<T> run = make_run(r, 1, &label);
+      run.x = x, run.out = out, run.total = &sum;
+      const Target<T> target = kernel.first_target(run);
+      if (target.ignored) {
+        if (run.value) *run.value = 0;
+        if (out) std::fill(out, out + n, T(0));
+        continue;
+      }
+      const auto length = [&](int64_t s) { return std::min(segment_length, n - s * segment_length); };
+      team.for_each(segments, [&](int64_t s, int) {
+        const int64_t at = s * segment_length;
+        parts[static_cast<size_t>(s)] =
+            kernel.scan(x + at, length(s), out ? out + at : out, &block_max[static_cast<size_t>(at / block_length<T>)]);
+      });
+      const Settled settled = kernel.settle(run, target, parts.data(), segments);
+      total += sum;
+      if (!out) continue;
+      team.for_each(segments, [&](int64_t s, int) {
+        const int64_t at = s * segment_length;
+        kernel.finish(x + at, out + at, length(s), &block_max[static_cast<size_t>(at / block_length<T>)], settled);
+      });
+      if (target.index >= 0) out[target.index] = static_cast<T>(settled.at_target);
+    }
+    return total;
+  }
+};
+
+}  // namespace
+
+template <class T> double run_task(const InstructionSet& set, int task, const Call<T>& call) {
+  return call.axes.rows() == 0 ? 0 : Driver<T>(set, task, call).run();
+}
+
+template <class T>
+TargetCheck check_targets(const void* target, int bytes, bool is_signed, int64_t rows, int64_t classes,
+                          int64_t ignore_index, const T* weight) {
+  const int64_t chunks = (rows + target_chunk - 1) / target_chunk;
+  Buffer<TargetCheck, 16> found(static_cast<size_t>(chunks));
+  with_integers(target, bytes, is_signed, [&](auto* all) {
+    Team(chunks).for_each(chunks, [&](int64_t chunk, int) {
+      const int64_t begin = chunk * target_chunk, end = std::min(rows, begin + target_chunk);
+      TargetCheck check{-1, 0, 0};
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t y;
+        widen(all + i, 1, &y);
+        if (y == ignore_index) continue;
+        if (y < 0 || y >= classes) {
+          check.first_wrong = i;
+          break;
+        }
+        ++check.count;
+        if (weight) check.weight += double(weight[y]);
+      }
+      found.data()[chunk] = check;
+    });
+  });
+  TargetCheck all{-1, 0, 0};
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const TargetCheck& check = found.data()[chunk];
+    if (all.first_wrong < 0) all.first_wrong = check.first_wrong;
+    all.count += check.count, all.weight += check.weight;
+  }
+  if (!weight) all.weight = double(all.count);
+  return all;
+}
+
+template double run_task(const InstructionSet&, int, const Call<float>&);
+template double run_task(const InstructionSet&, int, const Call<double>&);
+template TargetCheck check_targets(const void*, int, bool, int64_t, int64_t, int64_t, const float*);
+template TargetCheck check_targets(const void*, int, bool, int64_t, int64_t, int64_t, const double*);
+
+}  // namespace mlefast

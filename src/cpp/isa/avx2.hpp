@@ -1,0 +1,181 @@
+// AVX2 and FMA: 8 floats or 4 doubles, masks as vectors. The contract is in scalar.hpp.
+#pragma once
+
+#include <immintrin.h>
+
+#include "scalar.hpp"
+
+namespace mlefast {
+
+template <class T> struct Avx2;
+
+template <> struct Avx2<double> {
+  using Value = double;
+  static constexpr int lanes = 4;
+  static constexpr bool fuses = true;
+
+  struct Vec {
+    __m256d v;
+    friend MLEFAST_FN Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator-(Vec a, Vec b) { return {_mm256_sub_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator/(Vec a, Vec b) { return {_mm256_div_pd(a.v, b.v)}; }
+  };
+  struct Mask {
+    __m256d v;
+  };
+
+  static MLEFAST_FN __m256i first(int64_t n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+  }
+  static MLEFAST_FN Vec set(double x) { return {_mm256_set1_pd(x)}; }
+  static MLEFAST_FN Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static MLEFAST_FN Vec load(const double* p, int64_t n, double fill) {
+    const auto lanes_in = first(n);
+    return {_mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, lanes_in), _mm256_castsi256_pd(lanes_in))};
+  }
+  static MLEFAST_FN void store(double* p, Vec v) { _mm256_storeu_pd(p, v.v); }
+  static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm256_maskstore_pd(p, first(n), v.v); }
+
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
+  static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm256_min_pd(a.v, b.v)}; }
+  static MLEFAST_FN Mask less(Vec a, Vec b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
+  static MLEFAST_FN Mask not_less(Vec a, Vec b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_NLT_UQ)}; }
+  static MLEFAST_FN Mask equal(Vec a, Vec b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_NEQ_UQ)}; }
+  static MLEFAST_FN bool any(Mask m) { return _mm256_movemask_pd(m.v) != 0; }
+  static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return {_mm256_blendv_pd(no.v, yes.v, m.v)}; }
+  static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_pd(a.v, b.v)}; }
+  static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_pd(a.v, b.v)}; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_pd(m.v, v.v)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+
+  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
+    const auto power = _mm256_slli_epi64(_mm256_castpd_si256(shifted.v), 52);
+    return keep(wanted, {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(p.v), power))});
+  }
+  static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
+    const auto three_quarters = _mm256_castpd_si256(_mm256_set1_pd(0.75));
+    const auto k = _mm256_srli_epi64(_mm256_sub_epi64(_mm256_castpd_si256(u.v), three_quarters), 52);
+    const auto two52 = _mm256_set1_pd(0x1p52);  // an integer below 2^52, or-ed into its bits, becomes a double
+    exponent = {_mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(k, _mm256_castpd_si256(two52))), two52)};
+    const auto one = _mm256_castpd_si256(_mm256_set1_pd(1));
+    return {_mm256_castsi256_pd(_mm256_sub_epi64(one, _mm256_slli_epi64(k, 52)))};
+  }
+  static MLEFAST_FN Vec round_to_denormal(Vec v) {
+    const auto two52 = _mm256_set1_pd(0x1p52);
+    const auto sum = _mm256_castpd_si256(_mm256_add_pd(v.v, two52));
+    return {_mm256_castsi256_pd(_mm256_sub_epi64(sum, _mm256_castpd_si256(two52)))};
+  }
+
+  static MLEFAST_FN double reduce_max(Vec v) {
+    const auto half = _mm_max_pd(_mm256_castpd256_pd128(v.v), _mm256_extractf128_pd(v.v, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(half, _mm_unpackhi_pd(half, half)));
+  }
+  static MLEFAST_FN double reduce_add(Vec v) {
+    const auto half = _mm_add_pd(_mm256_castpd256_pd128(v.v), _mm256_extractf128_pd(v.v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
+  }
+
+  static MLEFAST_FN void transpose(Vec (&r)[4]) {
+    const auto a = _mm256_unpacklo_pd(r[0].v, r[1].v), b = _mm256_unpackhi_pd(r[0].v, r[1].v);
+    const auto c = _mm256_unpacklo_pd(r[2].v, r[3].v), d = _mm256_unpackhi_pd(r[2].v, r[3].v);
+    r[0] = {_mm256_permute2f128_pd(a, c, 0x20)}, r[1] = {_mm256_permute2f128_pd(b, d, 0x20)};
+    r[2] = {_mm256_permute2f128_pd(a, c, 0x31)}, r[3] = {_mm256_permute2f128_pd(b, d, 0x31)};
+  }
+};
+
+template <> struct Avx2<float> {
+  using Value = float;
+  using Double = Avx2<double>;
+  static constexpr int lanes = 8;
+  static constexpr bool fuses = true;
+
+  struct Vec {
+    __m256 v;
+    friend MLEFAST_FN Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+  };
+  struct Mask {
+    __m256 v;
+  };
+
+  static MLEFAST_FN __m256i first(int64_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static MLEFAST_FN Vec set(float x) { return {_mm256_set1_ps(x)}; }
+  static MLEFAST_FN Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static MLEFAST_FN Vec load(const float* p, int64_t n, float fill) {
+    const auto lanes_in = first(n);
+    return {_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, lanes_in), _mm256_castsi256_ps(lanes_in))};
+  }
+  static MLEFAST_FN void store(float* p, Vec v) { _mm256_storeu_ps(p, v.v); }
+  static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, first(n), v.v); }
+
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
+  static MLEFAST_FN Mask less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+  static MLEFAST_FN Mask not_less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NLT_UQ)}; }
+  static MLEFAST_FN Mask equal(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
+  static MLEFAST_FN bool any(Mask m) { return _mm256_movemask_ps(m.v) != 0; }
+  static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return {_mm256_blendv_ps(no.v, yes.v, m.v)}; }
+  static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_ps(a.v, b.v)}; }
+  static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_ps(m.v, v.v)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+
+  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
+    const auto power = _mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23);
+    return keep(wanted, {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.v), power))});
+  }
+  static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
+    const auto three_quarters = _mm256_castps_si256(_mm256_set1_ps(0.75f));
+    const auto k = _mm256_srai_epi32(_mm256_sub_epi32(_mm256_castps_si256(u.v), three_quarters), 23);
+    exponent = {_mm256_cvtepi32_ps(k)};
+    const auto one = _mm256_castps_si256(_mm256_set1_ps(1));
+    return {_mm256_castsi256_ps(_mm256_sub_epi32(one, _mm256_slli_epi32(k, 23)))};
+  }
+  static MLEFAST_FN Vec round_to_denormal(Vec v) { return {_mm256_castsi256_ps(_mm256_cvtps_epi32(v.v))}; }
+
+  static MLEFAST_FN float reduce_max(Vec v) {
+    auto half = _mm_max_ps(_mm256_castps256_ps128(v.v), _mm256_extractf128_ps(v.v, 1));
+    half = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
+  }
+  static MLEFAST_FN float reduce_add(Vec v) {
+    auto half = _mm_add_ps(_mm256_castps256_ps128(v.v), _mm256_extractf128_ps(v.v, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+  }
+  static MLEFAST_FN void widen(Vec v, Double::Vec (&wide)[2]) {
+    wide[0] = {_mm256_cvtps_pd(_mm256_castps256_ps128(v.v))};
+    wide[1] = {_mm256_cvtps_pd(_mm256_extractf128_ps(v.v, 1))};
+  }
+  static MLEFAST_FN Vec narrow(const Double::Vec (&wide)[2]) {
+    return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
+  }
+
+  static MLEFAST_FN void transpose(Vec (&r)[8]) {
+    __m256 t[8], u[8];
+    for (int i = 0; i < 8; i += 2) {  // pairs of lanes
+      t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+      t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    for (int i = 0; i < 8; i += 4)
+      for (int k = 0; k < 2; ++k) {  // fours of lanes
+        u[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0x44);
+        u[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0xee);
+      }
+    for (int c = 0; c < 4; ++c) {  // halves
+      r[c] = {_mm256_permute2f128_ps(u[c], u[c + 4], 0x20)};
+      r[c + 4] = {_mm256_permute2f128_ps(u[c], u[c + 4], 0x31)};
+    }
+  }
+};
+
+}  // namespace mlefast

@@ -1,0 +1,4 @@
+#include "avx512.hpp"
+#include "../make_instruction_set.hpp"
+
+const mlefast::InstructionSet mlefast::avx512_set = mlefast::make_instruction_set<mlefast::Avx512>("avx512");

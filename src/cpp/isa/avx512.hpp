@@ -1,0 +1,157 @@
+// AVX-512 F, BW, DQ and VL: 16 floats or 8 doubles, masks in registers. The contract is in scalar.hpp.
+#pragma once
+
+#include <immintrin.h>
+
+#include "scalar.hpp"
+
+namespace mlefast {
+
+template <class T> struct Avx512;
+
+template <> struct Avx512<double> {
+  using Value = double;
+  using Mask = __mmask8;
+  static constexpr int lanes = 8;
+  static constexpr bool fuses = true;
+
+  struct Vec {
+    __m512d v;
+    friend MLEFAST_FN Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator/(Vec a, Vec b) { return {_mm512_div_pd(a.v, b.v)}; }
+  };
+
+  static MLEFAST_FN Mask first(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
+  static MLEFAST_FN Vec set(double x) { return {_mm512_set1_pd(x)}; }
+  static MLEFAST_FN Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  static MLEFAST_FN Vec load(const double* p, int64_t n, double fill) {
+    return {_mm512_mask_loadu_pd(_mm512_set1_pd(fill), first(n), p)};
+  }
+  static MLEFAST_FN void store(double* p, Vec v) { _mm512_storeu_pd(p, v.v); }
+  static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm512_mask_storeu_pd(p, first(n), v.v); }
+
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
+  static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm512_min_pd(a.v, b.v)}; }
+  static MLEFAST_FN Mask less(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
+  static MLEFAST_FN Mask not_less(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_NLT_UQ); }
+  static MLEFAST_FN Mask equal(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ); }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_NEQ_UQ); }
+  static MLEFAST_FN bool any(Mask m) { return m != 0; }
+  static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return {_mm512_mask_blend_pd(m, no.v, yes.v)}; }
+  static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
+  static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_pd(m, v.v)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_pd(a.v, m, a.v, b.v)}; }
+
+  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec, Vec power) {
+    return {_mm512_maskz_scalef_pd(wanted, p.v, power.v)};
+  }
+  static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
+    exponent = {_mm512_getexp_pd(_mm512_mul_pd(u.v, _mm512_set1_pd(4.0 / 3)))};
+    return {_mm512_scalef_pd(_mm512_set1_pd(1), _mm512_sub_pd(_mm512_setzero_pd(), exponent.v))};
+  }
+  static MLEFAST_FN Vec round_to_denormal(Vec v) { return {_mm512_castsi512_pd(_mm512_cvtpd_epi64(v.v))}; }
+
+  static MLEFAST_FN double reduce_max(Vec v) { return _mm512_reduce_max_pd(v.v); }
+  static MLEFAST_FN double reduce_add(Vec v) { return _mm512_reduce_add_pd(v.v); }
+
+  static MLEFAST_FN void transpose(Vec (&r)[8]) {
+    __m512d t[8];
+    for (int i = 0; i < 8; i += 2) {  // pairs of lanes
+      t[i] = _mm512_unpacklo_pd(r[i].v, r[i + 1].v);
+      t[i + 1] = _mm512_unpackhi_pd(r[i].v, r[i + 1].v);
+    }
+    for (int i = 0; i < 2; ++i) {  // quarters of 128 bits
+      const auto low = _mm512_shuffle_f64x2(t[i], t[i + 2], 0x88), high = _mm512_shuffle_f64x2(t[i], t[i + 2], 0xdd);
+      const auto low2 = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0x88);
+      const auto high2 = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0xdd);
+      r[i] = {_mm512_shuffle_f64x2(low, low2, 0x88)}, r[i + 4] = {_mm512_shuffle_f64x2(low, low2, 0xdd)};
+      r[i + 2] = {_mm512_shuffle_f64x2(high, high2, 0x88)}, r[i + 6] = {_mm512_shuffle_f64x2(high, high2, 0xdd)};
+    }
+  }
+};
+
+template <> struct Avx512<float> {
+  using Value = float;
+  using Double = Avx512<double>;
+  using Mask = __mmask16;
+  static constexpr int lanes = 16;
+  static constexpr bool fuses = true;
+
+  struct Vec {
+    __m512 v;
+    friend MLEFAST_FN Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+    friend MLEFAST_FN Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+  };
+
+  static MLEFAST_FN Mask first(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
+  static MLEFAST_FN Vec set(float x) { return {_mm512_set1_ps(x)}; }
+  static MLEFAST_FN Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static MLEFAST_FN Vec load(const float* p, int64_t n, float fill) {
+    return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(n), p)};
+  }
+  static MLEFAST_FN void store(float* p, Vec v) { _mm512_storeu_ps(p, v.v); }
+  static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first(n), v.v); }
+
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+  static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+  static MLEFAST_FN Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+  static MLEFAST_FN Mask not_less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_NLT_UQ); }
+  static MLEFAST_FN Mask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ); }
+  static MLEFAST_FN bool any(Mask m) { return m != 0; }
+  static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return {_mm512_mask_blend_ps(m, no.v, yes.v)}; }
+  static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
+  static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_ps(m, v.v)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
+
+  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec, Vec power) {
+    return {_mm512_maskz_scalef_ps(wanted, p.v, power.v)};
+  }
+  static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
+    exponent = {_mm512_getexp_ps(_mm512_mul_ps(u.v, _mm512_set1_ps(4.0f / 3)))};
+    return {_mm512_scalef_ps(_mm512_set1_ps(1), _mm512_sub_ps(_mm512_setzero_ps(), exponent.v))};
+  }
+  static MLEFAST_FN Vec round_to_denormal(Vec v) { return {_mm512_castsi512_ps(_mm512_cvtps_epi32(v.v))}; }
+
+  static MLEFAST_FN float reduce_max(Vec v) { return _mm512_reduce_max_ps(v.v); }
+  static MLEFAST_FN float reduce_add(Vec v) { return _mm512_reduce_add_ps(v.v); }
+  static MLEFAST_FN void widen(Vec v, Double::Vec (&wide)[2]) {
+    wide[0] = {_mm512_cvtps_pd(_mm512_castps512_ps256(v.v))};
+    wide[1] = {_mm512_cvtps_pd(_mm512_extractf32x8_ps(v.v, 1))};
+  }
+  static MLEFAST_FN Vec narrow(const Double::Vec (&wide)[2]) {
+    const auto low = _mm512_castps256_ps512(_mm512_cvtpd_ps(wide[0].v));
+    return {_mm512_insertf32x8(low, _mm512_cvtpd_ps(wide[1].v), 1)};
+  }
+
+  static MLEFAST_FN void transpose(Vec (&r)[16]) {
+    __m512 t[16], u[16];
+    for (int i = 0; i < 16; i += 2) {  // pairs of lanes
+      t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+      t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    for (int i = 0; i < 16; i += 4)
+      for (int k = 0; k < 2; ++k) {  // fours of lanes: u[i + c] holds, in each quarter q, column 4 q + c of rows i..i+3
+        const auto a = _mm512_castps_pd(t[i + k]), b = _mm512_castps_pd(t[i + k + 2]);
+        u[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        u[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+      }
+    for (int c = 0; c < 4; ++c) {  // a 4 x 4 transpose of the quarters
+      const auto even = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88), odd = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);
+      const auto even2 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
+      const auto odd2 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
+      r[c] = {_mm512_shuffle_f32x4(even, even2, 0x88)}, r[c + 8] = {_mm512_shuffle_f32x4(even, even2, 0xdd)};
+      r[c + 4] = {_mm512_shuffle_f32x4(odd, odd2, 0x88)}, r[c + 12] = {_mm512_shuffle_f32x4(odd, odd2, 0xdd)};
+    }
+  }
+};
+
+}  // namespace mlefast

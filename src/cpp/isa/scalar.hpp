@@ -1,0 +1,103 @@
+// One lane at a time: the instruction set of last resort, and the plainest statement of what every other one must do.
+//
+// The contract of an instruction set `Isa<T>` (T = float, double); lanes, Vec, Mask and, besides Vec's + - * /:
+//   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only
+//   fuses, fma                whether a * b + c is rounded once
+//   max, min                  of a NaN and a number: either; sums carry NaN, not these
+//   less, equal               false where either is NaN
+//   not_less, unlike          !(a < b) and !(a == b): true where either is NaN
+//   any, both, either, select both is and, either is or
+//   keep, add_where           keep(mask, v) is v where mask is set, else +0; add_where(mask, a, b) is a + keep(mask, b)
+//   scale_by_power            see exp in math.hpp
+//   split_exponent            see log1p in math.hpp
+//   round_to_denormal         the float whose bits are the integer nearest to v, for 0 <= v <= 2^mantissa_bits
+//   reduce_max, reduce_add    across the lanes, in a fixed order
+//   Double, widen, narrow     float only: a Vec as two vectors of doubles, and back
+//   transpose                 lanes x lanes elements in place
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "../../rules/qualifier.h"
+
+namespace mlefast {
+
+template <class T> struct Bits;
+template <> struct Bits<float> {
+  using Int = int32_t;
+  static constexpr int mantissa = 23;
+};
+template <> struct Bits<double> {
+  using Int = int64_t;
+  static constexpr int mantissa = 52;
+};
+
+// `Host` tells apart the scalar code of files that are compiled for different processors: without it the linker would
+// keep one of the copies for all of them, perhaps the one that a processor cannot run.
+template <class T, class Host = void> struct Scalar {
+  using Value = T;
+  using Double = Scalar<double, Host>;
+  using Vec = T;
+  using Mask = bool;
+  using Int = typename Bits<T>::Int;
+  static constexpr int lanes = 1;
+  static constexpr bool fuses = false;
+
+  static MLEFAST_FN Vec set(T x) { return x; }
+  static MLEFAST_FN Vec load(const T* p) { return *p; }
+  static MLEFAST_FN Vec load(const T* p, int64_t n, T fill) { return n > 0 ? *p : fill; }
+  static MLEFAST_FN void store(T* p, Vec v) { *p = v; }
+  static MLEFAST_FN void store(T* p, Vec v, int64_t n) {
+    if (n > 0) *p = v;
+  }
+
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+  static MLEFAST_FN Vec max(Vec a, Vec b) { return a > b ? a : b; }
+  static MLEFAST_FN Vec min(Vec a, Vec b) { return a < b ? a : b; }
+  static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }
+  static MLEFAST_FN Mask not_less(Vec a, Vec b) { return !(a < b); }
+  static MLEFAST_FN Mask equal(Vec a, Vec b) { return a == b; }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return !(a == b); }
+  static MLEFAST_FN bool any(Mask m) { return m; }
+  static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
+  static MLEFAST_FN Mask both(Mask a, Mask b) { return a && b; }
+  static MLEFAST_FN Mask either(Mask a, Mask b) { return a || b; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return m ? v : T(0); }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return m ? a + b : a; }
+
+  static MLEFAST_FN Int to_bits(T x) {
+    Int i;
+    std::memcpy(&i, &x, sizeof i);
+    return i;
+  }
+  static MLEFAST_FN T from_bits(Int i) {
+    T x;
+    std::memcpy(&x, &i, sizeof x);
+    return x;
+  }
+
+  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
+    using Unsigned = std::make_unsigned_t<Int>;
+    const auto power = static_cast<Unsigned>(to_bits(shifted)) << Bits<T>::mantissa;
+    return wanted ? from_bits(static_cast<Int>(static_cast<Unsigned>(to_bits(p)) + power)) : T(0);
+  }
+  static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
+    const Int k = (to_bits(u) - to_bits(T(0.75))) >> Bits<T>::mantissa;
+    exponent = static_cast<T>(k);
+    return from_bits(to_bits(T(1)) - k * (Int(1) << Bits<T>::mantissa));
+  }
+  static MLEFAST_FN Vec round_to_denormal(Vec v) {
+    const T one_ulp_apart = static_cast<T>(Int(1) << Bits<T>::mantissa);
+    return from_bits(to_bits(v + one_ulp_apart) - to_bits(one_ulp_apart));
+  }
+
+  static MLEFAST_FN T reduce_max(Vec v) { return v; }
+  static MLEFAST_FN T reduce_add(Vec v) { return v; }
+  static MLEFAST_FN void widen(Vec v, double (&wide)[2]) { wide[0] = v, wide[1] = 0; }
+  static MLEFAST_FN Vec narrow(const double (&wide)[2]) { return static_cast<T>(wide[0]); }
+  static MLEFAST_FN void transpose(Vec (&)[1]) {}
+};
+
+}  // namespace mlefast

@@ -1,0 +1,287 @@
+// The Python module mlefast._core: arrays in, pointers out. What is wrong with an input is said in Python; here it is
+// only made sure that no memory outside the arrays is touched.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "driver.hpp"
+#include "threads.hpp"
+
+namespace py = pybind11;
+using namespace mlefast;
+
+namespace {
+
+using MaybeArray = std::optional<py::array>;
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+bool is_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
+
+template <class T> bool holds(const py::array& a) { return py::isinstance<py::array_t<T>>(a); }
+
+// The data of an optional contiguous array of `size` numbers of type T.
+template <class T> const T* data_of(const MaybeArray& a, int64_t size, const char* name) {
+  if (!a) return nullptr;
+  require(holds<T>(*a) && is_contiguous(*a) && a->size() == size, name);
+  return static_cast<const T*>(a->data());
+}
+
+struct Integers {
+  const void* data = nullptr;
+  int bytes = 8;
+  bool is_signed = true;
+};
+
+Integers integers_of(const MaybeArray& a, int64_t size) {
+  if (!a) return {};
+  const char kind = a->dtype().kind();
+  require((kind == 'i' || kind == 'u') && is_contiguous(*a) && a->size() == size && a->dtype().byteorder() != '>',
+          "target: native contiguous integers, one for each row");
+  return {a->data(), static_cast<int>(a->itemsize()), kind == 'i'};
+}
+
+template <class T>
+double run_typed(int task, const py::array& logits, int axis, const MaybeArray& out, const MaybeArray& value,
+                 const MaybeArray& target, int64_t ignore_index, const MaybeArray& weight, const MaybeArray& upstream,
+                 double scale) {
+  const int ndim = static_cast<int>(logits.ndim());
+  require(axis >= 0 && axis < ndim, "axis");
+  constexpr int64_t size = sizeof(T);
+  int64_t rows = 1;
+  Call<T> call{};
+  call.x = static_cast<const T*>(logits.data());
+  if (out) {
+    require(holds<T>(*out) && out->writeable() && out->ndim() == ndim, "out: the dtype and shape of the logits");
+    call.out = static_cast<T*>(const_cast<void*>(out->data()));
+  }
+  for (int d = 0; d < ndim; ++d) {
+    const int64_t n = logits.shape(d), x_stride = logits.strides(d) / size,
+                  out_stride = out ? out->strides(d) / size : 0;
+    require(logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
+    require(!out || (out->shape(d) == n && out->strides(d) % size == 0), "out: the dtype and shape of the logits");
+    if (d == axis) {
+      call.classes = n, call.x_class = x_stride, call.out_class = out_stride;
+    } else {
+      call.axes.add({n, x_stride, out_stride});
+      rows *= n;
+    }
+  }
+  require(call.classes > 0, "logits: at least one class");
+  const Integers integers = integers_of(target, rows);
+  call.target = integers.data, call.target_bytes = integers.bytes, call.target_signed = integers.is_signed;
+  call.ignore_index = ignore_index;
+  call.weight = data_of<T>(weight, call.classes, "weight: one number for each class, of the logits' dtype");
+  call.upstream = data_of<T>(upstream, rows, "upstream: one number for each row, of the logits' dtype");
+  call.scale = scale;
+  if (value) require(value->writeable(), "value: writeable");
+  call.value = const_cast<T*>(data_of<T>(value, rows, "value: one number for each row, of the logits' dtype"));
+  const InstructionSet& set = current_set();
+  py::gil_scoped_release without_gil;
+  return run_task(set, task, call);
+}
+
+struct TaskInfo {
+  const char* name;
+  bool has_target, has_value, has_output;
+};
+
+template <class... Task> std::vector<TaskInfo> list_tasks(rules::List<Task...>) {
+  return {{Task::name, Task::has_target, Task::has_value, Task::emit != rules::Emit::nothing}...};
+}
+
+double run(int task, const py::array& logits, int axis, const MaybeArray& out, const MaybeArray& value,
+           const MaybeArray& target, int64_t ignore_index, const MaybeArray& weight, const MaybeArray& upstream,
+           double scale) {
+  static const auto tasks = list_tasks(rules::Tasks{});
+  require(task >= 0 && task < rules::Tasks::size, "task");
+  const TaskInfo& info = tasks[static_cast<size_t>(task)];
+  require(info.has_output == out.has_value() && info.has_target == target.has_value(), "task: its arrays, no other");
+  if (holds<float>(logits))
+    return run_typed<float>(task, logits, axis, out, value, target, ignore_index, weight, upstream, scale);
+  require(holds<double>(logits), "logits: float32 or float64");
+  return run_typed<double>(task, logits, axis, out, value, target, ignore_index, weight, upstream, scale);
+}
+
+std::tuple<int64_t, int64_t, double> check(const py::array& target, int64_t classes, int64_t ignore_index,
+                                           const MaybeArray& weight) {
+  const int64_t rows = target.size();
+  const Integers integers = integers_of(target, rows);
+  TargetCheck result{};
+  const auto check_with = [&](auto* weights) {
+    py::gil_scoped_release without_gil;
+    result = check_targets(integers.data, integers.bytes, integers.is_signed, rows, classes, ignore_index, weights);
+  };
+  if (weight && holds<double>(*weight))
+    check_with(data_of<double>(weight, classes, "weight: one number for each class"));
+  else
+    check_with(data_of<float>(weight, classes, "weight: one number for each class"));
+  return {result.first_wrong, result.count, result.weight};
+}
+
+// The call that is made most often, and on the smallest arrays: C-contiguous logits with the classes last, contiguous
+// targets of int64 or int32, no option but ignore_index and the reduction "mean" or "sum". Its arguments are checked in
+// a few comparisons, without pybind11's dispatch; whatever is not plain is answered with None, for Python to look at
+// closely and to say what is wrong.
+struct PlainArray {
+  const py::detail::PyArray_Proxy* array = nullptr;
+  int type = -1;
+
+  // Only exact ndarrays, contiguous, aligned and of native byte order.
+  explicit PlainArray(PyObject* object) {
+    const auto& api = py::detail::npy_api::get();
+    if (Py_TYPE(object) != api.PyArray_Type_) return;
+    array = py::detail::array_proxy(object);
+    constexpr int wanted = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    const auto* descr = py::detail::array_descriptor_proxy(array->descr);
+    if ((array->flags & wanted) == wanted && descr->byteorder != '>') type = descr->type_num;
+  }
+  bool is_int64() const { return type == py::dtype::num_of<int64_t>(); }
+  bool is_int32() const { return type == py::dtype::num_of<int32_t>(); }
+};
+
+template <class T>
+PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& target, int64_t ignore_index, bool mean,
+                                 bool gradient) {
+  static const auto tasks = list_tasks(rules::Tasks{});
+  static const auto task_named = [](const char* name) {
+    return static_cast<int>(
+        std::find_if(tasks.begin(), tasks.end(), [=](auto& t) { return std::strcmp(t.name, name) == 0; }) -
+        tasks.begin());
+  };
+  static const int value_task = task_named("cross_entropy"), gradient_task = task_named("cross_entropy_and_grad");
+  static PyObject* const scalar_type = py::object(py::dtype::of<T>().attr("type")).release().ptr();
+
+  const auto* x = logits.array;
+  const int64_t classes = x->dimensions[x->nd - 1];
+  int64_t rows = 1;
+  for (int d = 0; d + 1 < x->nd; ++d) rows *= x->dimensions[d];
+  const int bytes = target.is_int64() ? 8 : 4;
+  double total = 0, denominator = 1;
+  py::object out;
+  Call<T> call{};
+  if (gradient) {
+    py::array_t<T> made(std::vector<py::ssize_t>(x->dimensions, x->dimensions + x->nd));
+    call.out = made.mutable_data();
+    out = std::move(made);
+  }
+  const auto compute = [&] {
+    const auto targets = check_targets<T>(target.array->data, bytes, true, rows, classes, ignore_index, nullptr);
+    if (targets.first_wrong >= 0) return false;
+    denominator = mean ? static_cast<double>(targets.count) : 1;
+    call.x = reinterpret_cast<const T*>(x->data);
+    call.classes = classes, call.x_class = call.out_class = 1;
+    call.axes.add({rows, classes, classes});
+    call.target = target.array->data, call.target_bytes = bytes, call.target_signed = true;
+    call.ignore_index = ignore_index;
+    call.scale = 1 / denominator;
+    total = run_task(current_set(), gradient ? gradient_task : value_task, call);
+    return true;
+  };
+  bool valid;
+  if (rows * classes < 4096) {  // sooner done than the lock is given away and taken back
+    valid = compute();
+  } else {
+    py::gil_scoped_release without_gil;
+    valid = compute();
+  }
+  if (!valid) Py_RETURN_NONE;
+  const auto number = py::reinterpret_steal<py::object>(PyFloat_FromDouble(total / denominator));
+  auto loss = py::reinterpret_steal<py::object>(PyObject_CallOneArg(scalar_type, number.ptr()));
+  if (!loss || !gradient) return loss.release().ptr();
+  return py::make_tuple(std::move(loss), std::move(out)).release().ptr();
+}
+
+// plain_cross_entropy(logits, target, ignore_index, reduction, gradient)
+PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  try {
+    if (n != 5 || !PyLong_CheckExact(args[2]) || !PyUnicode_CheckExact(args[3])) Py_RETURN_NONE;
+    const PlainArray logits(args[0]), target(args[1]);
+    const bool is_float = logits.type == py::dtype::num_of<float>();
+    if (!(is_float || logits.type == py::dtype::num_of<double>()) || !(target.is_int64() || target.is_int32()))
+      Py_RETURN_NONE;
+    const auto *x = logits.array, *y = target.array;
+    if (x->nd < 1 || y->nd != x->nd - 1 || x->dimensions[x->nd - 1] == 0) Py_RETURN_NONE;
+    for (int d = 0; d < y->nd; ++d)
+      if (x->dimensions[d] != y->dimensions[d]) Py_RETURN_NONE;
+    int overflow = 0;
+    const int64_t ignore_index = PyLong_AsLongLongAndOverflow(args[2], &overflow);
+    const bool mean = PyUnicode_CompareWithASCIIString(args[3], "mean") == 0;
+    if (overflow || !(mean || PyUnicode_CompareWithASCIIString(args[3], "sum") == 0)) Py_RETURN_NONE;
+    const bool gradient = args[4] == Py_True;
+    return is_float ? plain_cross_entropy_of<float>(logits, target, ignore_index, mean, gradient)
+                    : plain_cross_entropy_of<double>(logits, target, ignore_index, mean, gradient);
+  } catch (const py::error_already_set& error) {
+    py::error_already_set(error).restore();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+  }
+  return nullptr;
+}
+
+template <class T> py::array exp_typed(const py::array& x) {
+  require(is_contiguous(x), "x: contiguous");
+  py::array_t<T> y(x.size());
+  current_set().kernels<T>().exp(static_cast<const T*>(x.data()), y.mutable_data(), x.size());
+  return std::move(y);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+  try {
+    init_threads();
+    init_dispatch();
+  } catch (const std::invalid_argument& error) {
+    throw py::import_error(error.what());
+  }
+  m.doc() = "The compiled kernels of mlefast. Private: use the functions of mlefast.";
+
+  // A task is named by its place in rules::Tasks.
+  const auto tasks = list_tasks(rules::Tasks{});
+  py::dict index;
+  for (size_t i = 0; i < tasks.size(); ++i) index[tasks[i].name] = i;
+  m.attr("TASKS") = index;
+
+  m.def("run", &run, py::arg("task"), py::arg("logits").noconvert(), py::arg("axis"), py::arg("out").noconvert(),
+        py::arg("value").noconvert(), py::arg("target").noconvert(), py::arg("ignore_index"),
+        py::arg("weight").noconvert(), py::arg("upstream").noconvert(), py::arg("scale"),
+        "Run a task over every row; the sum of its values.");
+  m.def("check_targets", &check, py::arg("target").noconvert(), py::arg("classes"), py::arg("ignore_index"),
+        py::arg("weight").noconvert(),
+        "(position of the first target that is out of range or -1, rows not ignored, sum of their weights).");
+  static PyMethodDef plain[] = {
+      {"plain_cross_entropy", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&plain_cross_entropy)),
+       METH_FASTCALL, "The loss, or (loss, gradient), of plain arguments; None for any others."},
+      {nullptr, nullptr, 0, nullptr}};
+  if (PyModule_AddFunctions(m.ptr(), plain) != 0) throw py::error_already_set();
+  m.def(
+      "exp",
+      [](const py::array& x) {
+        require(holds<float>(x) || holds<double>(x), "x: float32 or float64");
+        return holds<float>(x) ? exp_typed<float>(x) : exp_typed<double>(x);
+      },
+      py::arg("x").noconvert(), "exp(x) for x <= 0, by the current instruction set.");
+
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const auto* set : usable_sets()) names.emplace_back(set->name);
+    return names;
+  });
+  m.def("isa", [] { return current_set().name; });
+  m.def("set_isa", &choose_set, py::arg("name"));
+  m.def("threading_layer", &threading_layer);
+  m.def("get_num_threads", &thread_limit);
+  m.def("set_num_threads", &set_thread_limit, py::arg("threads"));
+}

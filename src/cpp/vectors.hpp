@@ -1,0 +1,106 @@
+// Small tools that the kernels share: sums that do not lose digits, the scaling of stored exponentials, prefetches.
+#pragma once
+
+#include "math.hpp"
+
+namespace mlefast {
+
+// A sum over many vectors. float32 terms are added in float64, float64 terms with their rounding errors (Neumaier,
+// 1974), so that the error does not grow with the number of terms. The order depends on the terms' positions alone.
+template <class Ops, class T = typename Ops::Value> class Sum;
+
+template <class Ops> class Sum<Ops, float> {
+  using Double = typename Ops::Double;
+  typename Double::Vec part[2] = {Double::set(0), Double::set(0)};
+
+ public:
+  MLEFAST_FN void add(typename Ops::Vec v) {
+    typename Double::Vec wide[2];
+    Ops::widen(v, wide);
+    part[0] = part[0] + wide[0], part[1] = part[1] + wide[1];
+  }
+  MLEFAST_FN void add_once(double x) { part[0] = part[0] + Double::load(&x, 1, 0.0); }
+  MLEFAST_FN void multiply(double x) { part[0] = part[0] * Double::set(x), part[1] = part[1] * Double::set(x); }
+  MLEFAST_FN double total() const { return Double::reduce_add(part[0] + part[1]); }
+
+  // The sums of the single lanes, times `unit` plus `offset`, rounded once.
+  MLEFAST_FN typename Ops::Vec lanes(double unit, double offset) const {
+    const auto u = Double::set(unit), o = Double::set(offset);
+    const typename Double::Vec scaled[2] = {part[0] * u + o, part[1] * u + o};
+    return Ops::narrow(scaled);
+  }
+};
+
+template <class Ops> class Sum<Ops, double> {
+  using Vec = typename Ops::Vec;
+  Vec sum = Ops::set(0), error = Ops::set(0);
+
+ public:
+  MLEFAST_FN void add(Vec v) {
+    const Vec next = sum + v, taken = next - sum;
+    error = error + ((sum - (next - taken)) + (v - taken));
+    sum = next;
+  }
+  MLEFAST_FN void add_once(double x) { add(Ops::load(&x, 1, 0.0)); }
+  MLEFAST_FN void multiply(double x) { sum = sum * Ops::set(x), error = error * Ops::set(x); }
+  MLEFAST_FN double total() const {
+    const double all = Ops::reduce_add(sum), rest = Ops::reduce_add(error);
+    return rest == rest ? all + rest : all;  // the rounding error of an infinite sum is no number
+  }
+  MLEFAST_FN Vec lanes(double unit, double offset) const { return (sum + error) * Ops::set(unit) + Ops::set(offset); }
+};
+
+// Multiplies exponentials that exp_scaled left by a factor, once and with one rounding, also where the result is a
+// denormal number: those are rounded as integers, because the multiplication would take 50 ns for each such vector.
+template <class Ops> class Rescale {
+  using Vec = typename Ops::Vec;
+  using Value = typename Ops::Value;
+  using Constants = MathConstants<Value>;
+  Vec factor, unscaled, tiny;  // exponentials in (0, tiny) may have denormal results
+
+ public:
+  Rescale() = default;
+  explicit MLEFAST_FN Rescale(Vec f) : factor(f), unscaled(f * Ops::set(Constants::unscale)) {
+    const Vec zero = Ops::set(0), smallest = Ops::set(Constants::smallest), size = Ops::max(factor, zero - factor);
+    // Where the product of factor and unscale is itself a denormal number, no exponential is safe; 0 is.
+    const Vec limit =
+        Ops::select(Ops::less(size, Ops::set(Constants::smallest * Constants::scale)),
+                    Ops::set(static_cast<Value>(__builtin_inf())), smallest / (size * Ops::set(Constants::unscale)));
+    tiny = Ops::keep(Ops::less(zero, size), limit);
+  }
+
+  // v[q] by the factor by[q % W].
+  template <int W, int K> static MLEFAST_FN void apply(const Rescale (&by)[W], Vec (&v)[K]) {
+    auto slow = by[0].denormal(v[0]);
+    for (int q = 1; q < K; ++q) slow = Ops::either(slow, by[q % W].denormal(v[q]));
+    if (__builtin_expect(Ops::any(slow), 0))
+      for (int q = 0; q < K; ++q) v[q] = by[q % W].carefully(v[q]);
+    else
+      for (int q = 0; q < K; ++q) v[q] = v[q] * by[q % W].unscaled;
+  }
+
+ private:
+  MLEFAST_FN typename Ops::Mask denormal(Vec v) const {
+    return Ops::both(Ops::less(Ops::set(0), v), Ops::less(v, tiny));
+  }
+
+  // The powers of two are applied apart, in an order in which no intermediate result becomes denormal.
+  Vec carefully(Vec v) const {
+    const Vec zero = Ops::set(0);
+    const Vec product = (v * Ops::set(Constants::denormals_1)) * factor * Ops::set(Constants::denormals_2);
+    const Vec count = Ops::max(product, zero - product);  // of the smallest denormal number
+    const auto small = Ops::less(count, Ops::set(Constants::denormals));
+    const Vec bits = Ops::round_to_denormal(Ops::keep(small, count));
+    const Vec normal = (Ops::select(small, zero, v) * factor) * Ops::set(Constants::unscale);
+    return Ops::select(small, Ops::select(Ops::less(factor, zero), zero - bits, bits), normal);
+  }
+};
+
+MLEFAST_FN void prefetch(const void* base, int64_t bytes_ahead) {
+  __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(base) + bytes_ahead), 0, 3);
+}
+MLEFAST_FN void prefetch_to_write(const void* base, int64_t bytes_ahead) {
+  __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(base) + bytes_ahead), 1, 2);
+}
+
+}  // namespace mlefast
