@@ -1,0 +1,39 @@
+"""Maximum likelihood estimation with softmax models: exact, fused cross-entropy kernels and classifiers on top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlefast._config import get_num_threads, set_num_threads, show_config
+from mlefast._version import __version__
+from mlefast.losses import cross_entropy, cross_entropy_and_grad
+from mlefast.softmax import log_softmax, logsumexp, softmax
+
+if TYPE_CHECKING:
+    from mlefast.estimators import SoftmaxClassifier
+
+__all__ = [
+    "SoftmaxClassifier",
+    "__version__",
+    "cross_entropy",
+    "cross_entropy_and_grad",
+    "get_num_threads",
+    "log_softmax",
+    "logsumexp",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # scikit-learn is imported by those who touch an estimator, not by those who import a loss.
+    if name == "SoftmaxClassifier":
+        from mlefast.estimators import SoftmaxClassifier
+
+        return SoftmaxClassifier
+    raise AttributeError(f"module 'mlefast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
