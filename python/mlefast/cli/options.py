@@ -1,0 +1,98 @@
+"""Options that several commands have, and the checks of their values."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mlefast as mf
+from mlefast._files import check_writable, one_line
+
+DATA, FIT, OUTPUT = "Data", "Fit", "Output"  # the groups of options in a command's help
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="digits, iris, wine or breast_cancer; a .csv, .parquet, .npz, .svm or MNIST file; a folder of pictures.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Column, or array of an .npz file, that holds the labels.", rich_help_panel=DATA
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=2**15, help="Threads; all by default.", rich_help_panel=FIT)
+]
+
+
+def positive(value: float | None) -> float | None:
+    """Accept a finite number above 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value} is not a finite number above 0.")
+    return value
+
+
+def not_negative(value: float) -> float:
+    """Accept a finite number from 0."""
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{value} is not a finite number from 0.")
+    return value
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Turn ``WIDTHxHEIGHT``, or one number for both, into height and width."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size such as 28 or 32x24.", param_hint="--image-size")
+    width, height = match[1], match[2] or match[1]
+    return int(height), int(width)
+
+
+def check_output(path: Path, suffixes: tuple[str, ...], option: str) -> None:
+    """Find out whether a file can be written before there is something to lose."""
+    if path.suffix not in suffixes:
+        raise typer.BadParameter(f"{path} is none of {', '.join(suffixes)}.", param_hint=option)
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {one_line(error)}.", param_hint=option) from error
+
+
+def check_not_input(path: Path, inputs: Iterable[str | Path | None], option: str) -> None:
+    """Refuse to replace a file that is being read."""
+    if path.exists() and any(each and Path(each).exists() and path.samefile(each) for each in inputs):
+        raise typer.BadParameter(f"{path} is also read; it would be replaced.", param_hint=option)
+
+
+def require(library: str, extra: str, option: str) -> None:
+    """Find out whether an optional library is there before it is needed."""
+    if importlib.util.find_spec(library) is None:
+        raise typer.BadParameter(f'needs {library}: pip install "mlefast[{extra}]"', param_hint=option)
+
+
+@contextmanager
+def use_threads(threads: int | None) -> Iterator[None]:
+    """Limit the kernels, and NumPy's matrix products, to a number of threads."""
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    mf.set_num_threads(threads)
+    try:
+        with threadpool_limits(limits=threads):
+            yield
+    finally:
+        mf.set_num_threads(None)

@@ -1,0 +1,124 @@
+"""``mlefast predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, TextIO
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from mlefast import data as datasets
+from mlefast import model_file
+from mlefast._files import one_line, open_atomically
+from mlefast.cli.evaluation import evaluate
+from mlefast.cli.options import Data, Target, Threads, check_not_input, check_output, require, use_threads
+from mlefast.cli.report import evaluation_table, new_console
+
+_OUTPUT_SUFFIXES = (".csv", ".npz", ".parquet")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A file that mlefast train --save wrote.")],
+    data: Data,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help=".csv, .npz or .parquet; else CSV on standard output."),
+    ] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Add the probability of each class.")] = False,
+    score: Annotated[
+        bool, typer.Option("--score", help="Print accuracy and likelihood on standard error; needs labels.")
+    ] = False,
+    target: Target = None,
+    threads: Threads = None,
+) -> None:
+    """Predict the classes of samples with a trained model."""
+    if output is not None:
+        check_output(output, _OUTPUT_SUFFIXES, "--output")
+        check_not_input(output, (model, data), "--output")
+        if output.suffix == ".parquet":
+            require("pyarrow", "data", "--output")
+    trained = model_file.load(model)
+    samples = datasets.load(data, target=target, like=trained)
+    with use_threads(threads):
+        if score:
+            _print_score(trained, samples)
+        predictions = Predictions(
+            trained.predict(samples.X),
+            trained.predict_proba(samples.X) if proba else None,
+            trained.classes,
+            samples.sample_names,
+        )
+    if output is None:
+        _write_csv(predictions, sys.stdout)
+    else:
+        _write_file(predictions, output)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Predicted labels (N,), if asked for the probabilities (N, C) of the classes (C,), and names of pictures (N,)."""
+
+    labels: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float64] | None
+    classes: npt.NDArray[Any]
+    sample_names: tuple[str, ...] | None
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return a table's columns by name."""
+        columns: dict[str, list[Any]] = {}
+        if self.sample_names is not None:
+            columns["file"] = list(self.sample_names)
+        columns["prediction"] = self.labels.tolist()
+        if self.probabilities is not None:
+            for label, column in zip(self.classes, self.probabilities.T, strict=True):
+                columns[f"P({label})"] = column.tolist()
+        return columns
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return an archive's arrays by name."""
+        arrays = {"prediction": self.labels}
+        if self.sample_names is not None:
+            arrays["file"] = np.array(self.sample_names)
+        if self.probabilities is not None:
+            arrays.update(probabilities=self.probabilities, classes=self.classes)
+        return arrays
+
+
+def _print_score(model: model_file.LinearModel, samples: datasets.Dataset) -> None:
+    new_console(stderr=True).print(evaluation_table({samples.name: evaluate(model, samples)}))
+
+
+def _write_csv(predictions: Predictions, file: TextIO) -> None:
+    columns = predictions.columns()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _write_file(predictions: Predictions, path: Path) -> None:
+    try:
+        with open_atomically(path) as file:
+            _write(predictions, path.suffix, file)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {one_line(error)}.", param_hint="--output") from error
+
+
+def _write(predictions: Predictions, suffix: str, file: BinaryIO) -> None:
+    if suffix == ".npz":
+        arrays: dict[str, Any] = predictions.arrays()
+        np.savez(file, **arrays)
+    elif suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table(predictions.columns()), file)
+    else:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        _write_csv(predictions, text)
+        text.detach()  # flushes, and leaves the file open for whoever opened it
