@@ -1,0 +1,144 @@
+"""Drawings: they show what they should, for any number of classes and any kind of samples."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from mlefast.cli import plots
+from mlefast.cli.evaluation import Evaluation
+from mlefast.cli.fitting import Fit
+from mlefast.model_file import LinearModel
+
+RANDOM = np.random.default_rng(2)
+
+
+def make(n_classes, n_features, *, image_shape=None, names=None, labels=None):
+    weights = RANDOM.standard_normal((n_classes, n_features))
+    weights -= weights.mean(axis=0)
+    rows = 1 if n_classes == 2 else n_classes
+    labels = np.arange(n_classes) if labels is None else np.array(labels)
+    model = LinearModel(weights[:rows], np.zeros(rows), labels, names, image_shape)
+    confusion = RANDOM.poisson(3, (n_classes, n_classes)) + np.diag(RANDOM.integers(20, 90, n_classes))
+    confusion[0] = 0  # a class that the test data lack
+    total = int(confusion.sum())
+    evaluation = Evaluation(total, np.trace(confusion) / total, 0.3, 0.3, 0.0, confusion)
+    return Fit(model, weights, [1.5, 0.7, 0.02], 1.0, True), evaluation
+
+
+def draw(fit, evaluation, **options):
+    figure = plots.draw_training(
+        "$\\title$", fit, "test", evaluation, **{"solver": "sgd", "standardized": True, **options}
+    )
+    figure.savefig(io.BytesIO(), format="png", dpi=20)
+    return figure
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "image_shape"),
+    [(2, None), (2, (4, 6)), (3, (24,)), (3, (2, 3, 2, 2)), (4, (4, 2, 3)), (20, (4, 6)), (21, (4, 6)), (60, None)],
+)
+def test_any_number_of_classes(n_classes, image_shape):
+    fit, evaluation = make(n_classes, 24, image_shape=image_shape)
+    figure = draw(fit, evaluation)
+    loss, confusion, colorbar, *others = figure.axes
+    assert loss.get_xlabel() == "epoch"
+    assert "nats" in loss.get_ylabel()
+    assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("predicted class", "true class")
+    assert "%" in colorbar.get_ylabel()
+    pictures = [axes for axes in others if axes.get_images() and axes.get_visible()]
+    if image_shape is not None and len(image_shape) in (2, 3):
+        assert [axes.get_title() for axes in pictures] == [str(k) for k in range(min(n_classes, 20))]
+        scales = {(axes.get_images()[0].norm.vmin, axes.get_images()[0].norm.vmax) for axes in pictures}
+        assert len(scales) == 1
+    else:
+        assert len(pictures) == 1
+    assert "nats per standard deviation" in others[-1].get_ylabel()
+
+
+def test_loss_starts_from_equal_classes():
+    fit, evaluation = make(3, 4)
+    loss = draw(fit, evaluation, solver="lbfgs").axes[0]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), [np.log(3), *fit.loss_curve])
+    np.testing.assert_array_equal(loss.lines[0].get_xdata(), range(4))
+    assert loss.get_xlabel() == "iteration"
+    assert loss.get_yscale() == "log"
+
+
+def test_confusion_counts():
+    fit, evaluation = make(4, 3)
+    axes = draw(fit, evaluation).axes[1]
+    assert sorted(texts(axes)) == sorted(str(count) for count in evaluation.confusion.ravel() if count)
+    share = axes.get_images()[0].get_array()
+    np.testing.assert_array_equal(share[0], 0)
+    np.testing.assert_allclose(share[1:].sum(axis=1), 100)
+    assert f"{100 * evaluation.accuracy:.1f} %" in axes.get_title()
+    assert f"{evaluation.samples} test samples" in axes.get_title()
+
+
+def test_template_of_a_class_is_its_weights():
+    fit, evaluation = make(3, 6, image_shape=(2, 3))
+    fit.weights[1, 2] = -9  # the largest weight is negative
+    pictures = draw(fit, evaluation).axes[3:6]
+    largest = np.abs(fit.weights).max()
+    for axes, weights in zip(pictures, fit.weights, strict=True):
+        norm = axes.get_images()[0].norm
+        assert (norm.vmin, norm.vmax) == (-largest, largest)
+        np.testing.assert_array_equal(axes.get_images()[0].get_array(), weights.reshape(2, 3))
+
+
+def test_colour_channels_are_summed_wherever_they_are():
+    fit, evaluation = make(3, 24, image_shape=(2, 4, 3))
+    picture = draw(fit, evaluation).axes[3].get_images()[0].get_array()
+    np.testing.assert_allclose(picture, fit.weights[0].reshape(2, 4, 3).sum(axis=2))
+    fit, evaluation = make(3, 24, image_shape=(3, 2, 4))  # 4 pixels wide or 4 channels: read as channels last
+    picture = draw(fit, evaluation).axes[3].get_images()[0].get_array()
+    np.testing.assert_allclose(picture, fit.weights[0].reshape(3, 2, 4).sum(axis=2))
+    fit, evaluation = make(3, 30, image_shape=(3, 2, 5))
+    picture = draw(fit, evaluation).axes[3].get_images()[0].get_array()
+    np.testing.assert_allclose(picture, fit.weights[0].reshape(3, 2, 5).sum(axis=0))
+
+
+def test_largest_of_many_features():
+    fit, evaluation = make(3, 100, names=tuple(f"f{i}" for i in range(100)))
+    axes = draw(fit, evaluation, standardized=False).axes[3]
+    largest = np.sort(np.argsort(-np.abs(fit.weights).max(axis=0))[:30])
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"f{i}" for i in largest]
+    np.testing.assert_array_equal(axes.get_images()[0].get_array(), fit.weights[:, largest].T)
+    assert "30 largest of 100" in axes.get_title()
+
+
+def test_long_names():
+    labels = [f"a long name, of class {i}" for i in range(4)]
+    fit, evaluation = make(4, 2, names=("x" * 98 + "1", "x" * 98 + "2"), labels=labels)
+    confusion, _, heat_map = draw(fit, evaluation).axes[1:4]
+    for axes in (confusion, heat_map):
+        shown = [label.get_text() for label in axes.get_yticklabels()]
+        assert all(len(label) <= 26 for label in shown)
+        assert len(set(shown)) == len(shown)  # what tells the names apart is kept
+
+
+@pytest.mark.parametrize("image_shape", [None, (1, 2)])
+def test_names_that_look_like_formulas(image_shape):
+    names = ("$\\frac$", "$_$")  # neither is one
+    fit, evaluation = make(3, 2, names=names, labels=["$\\frac$", "$^$", "$"], image_shape=image_shape)
+    confusion = draw(fit, evaluation).axes[1]
+    assert [label.get_text() for label in confusion.get_xticklabels()] == ["$\\frac$", "$^$", "$"]
+
+
+def test_weights_of_zero():
+    fit, evaluation = make(3, 4, image_shape=(2, 2))
+    fit.weights[:] = 0
+    draw(fit, evaluation)
+
+
+def test_pyplot_is_not_touched():
+    code = "import sys, mlefast.cli.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

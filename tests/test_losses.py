@@ -1,0 +1,305 @@
+"""cross_entropy and its gradient: reductions, weights, ignored and wrong targets, masks, outputs, what is refused."""
+
+from __future__ import annotations
+
+import cases
+import mlefast as mf
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+inf, nan = np.inf, np.nan
+SHAPES = [(1, 1), (33, 2), (70, 10), (40, 100), (9, 300), (5, 2000), (2, 20000)]
+
+
+def problem(shape, dtype, seed=0):
+    r = np.random.default_rng(seed)
+    x = cases.rows("ordinary", *shape, dtype, seed)
+    y = cases.targets(x, seed)
+    y[r.random(shape[0]) < 0.3] = -100
+    return x, y, r.uniform(0.5, 2, shape[1]).astype(dtype), r.standard_normal(shape[0]).astype(dtype)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("denominator", [None, 7.5])
+def test_reductions(isa, shape, dtype, weighted, reduction, denominator):
+    if reduction == "none" and denominator:
+        denominator = None
+    x, y, w, u = problem(shape, dtype)
+    y[0] = 0  # at least one row counts
+    weight = w if weighted else None
+    upstream = u if reduction == "none" else -2.5
+    loss, gradient = mf.cross_entropy_and_grad(
+        x, y, weight=weight, reduction=reduction, denominator=denominator, upstream=upstream
+    )
+    alone = mf.cross_entropy(x, y, weight=weight, reduction=reduction, denominator=denominator)
+    want, want_gradient = reference.cross_entropy(x, y, weight=weight, upstream=upstream)
+    divisor = reference.LONG(denominator or 1)
+    if denominator is None and reduction == "mean":
+        divisor = reference.mean_weight(y, weight=weight)
+    if reduction != "none":
+        want = want.sum() / divisor
+    assert np.asarray(loss).dtype == dtype
+    assert isinstance(loss, np.ndarray if reduction == "none" else dtype)
+    np.testing.assert_array_equal(loss, alone)
+    slack = 3 + 40 * (reduction == "none")  # a single row may be confident; the sum is led by those that are not
+    cases.assert_ulps(loss, want, dtype, cases.ULP + slack)
+    allowed = cases.ULP + 2 + cases.ULP_PER_GAP * reference.gap(x) + 40 * (x == x.max(-1, keepdims=True))
+    cases.assert_ulps(gradient, want_gradient / divisor, dtype, allowed)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("shape", [(5, 3), (3, 40), (2, 200)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradient_is_the_derivative(isa, dtype, shape, weighted):
+    """Against central differences of the loss in float64."""
+    x, y, w, _ = problem(shape, np.float64)
+    y[0] = 1
+    weight = w if weighted else None
+    _, gradient = mf.cross_entropy_and_grad(x.astype(dtype), y, weight=None if weight is None else weight.astype(dtype))
+    step = 1e-6
+    x = x.astype(dtype).astype(np.float64)
+    for i, j in np.ndindex(*shape):
+        ahead, behind = x.copy(), x.copy()
+        ahead[i, j] += step
+        behind[i, j] -= step
+        slope = (mf.cross_entropy(ahead, y, weight=weight) - mf.cross_entropy(behind, y, weight=weight)) / (2 * step)
+        assert abs(gradient[i, j] - slope) <= 1e-8 + 1e-6 * abs(slope), (i, j)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_gradient_rows_sum_to_zero(isa, shape, dtype):
+    x, y, _, _ = problem(shape, dtype)
+    _, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
+    size = np.abs(gradient).sum(-1) + np.finfo(dtype).tiny
+    assert (np.abs(gradient.astype(np.float64).sum(-1)) <= 1e-6 * size if dtype == np.float32 else 1e-14 * size).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_in_place_is_the_same(isa, shape, dtype):
+    x, y, w, _ = problem(shape, dtype)
+    loss, gradient = mf.cross_entropy_and_grad(x, y, weight=w)
+    out = np.empty_like(x)
+    got, returned = mf.cross_entropy_and_grad(x, y, weight=w, out=out)
+    assert returned is out
+    np.testing.assert_array_equal(out, gradient)
+    got_in_place, returned = mf.cross_entropy_and_grad(x, y, weight=w, out=x)
+    assert returned is x
+    np.testing.assert_array_equal(x, gradient)
+    np.testing.assert_array_equal([got, got_in_place], [loss, loss])
+
+
+@pytest.mark.parametrize("integer", [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
+def test_every_integer_dtype(integer):
+    x, y, _, _ = problem((50, 10), np.float32)
+    y[y == -100] = 3
+    want = mf.cross_entropy_and_grad(x, y)
+    for target in (y.astype(integer), y.astype(np.dtype(integer).newbyteorder()), np.repeat(y.astype(integer), 2)[::2]):
+        got = mf.cross_entropy_and_grad(x, target)
+        assert got[0] == want[0]
+        np.testing.assert_array_equal(got[1], want[1])
+
+
+@pytest.mark.parametrize("classes", [10, 300, 20000])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("axis", [1, 0])
+def test_ignored_rows_count_for_nothing_whatever_they_hold(isa, classes, dtype, axis):
+    kept, ignored = [0, 2, 4], [1, 3, 5]
+    x = cases.rows("ordinary", 6, classes, dtype)
+    x[1], x[3], x[5] = nan, inf, -inf
+    for ignore_index in (-100, 3, -1):
+        y = cases.targets(np.nan_to_num(x))
+        y[y == ignore_index] = 4
+        want, want_gradient = mf.cross_entropy_and_grad(x[kept], y[kept])
+        y[ignored] = ignore_index
+        laid = np.ascontiguousarray(x.T) if axis == 0 else x
+        loss, gradient = mf.cross_entropy_and_grad(laid, y, axis=axis, ignore_index=ignore_index)
+        gradient = gradient.T if axis == 0 else gradient
+        cases.assert_ulps(gradient[kept], want_gradient.astype(reference.LONG), dtype, 4 + reference.gap(x[kept]))
+        np.testing.assert_allclose(loss, want, rtol=1e-6)
+        assert (gradient[ignored] == 0).all()
+        losses = mf.cross_entropy(laid, y, axis=axis, ignore_index=ignore_index, reduction="none")
+        assert (losses[ignored] == 0).all()
+
+
+@pytest.mark.parametrize("y", [[-100, -100], []])
+def test_no_row_counts(y):
+    x = np.full((len(y), 3), nan)
+    assert np.isnan(mf.cross_entropy(x, y))
+    assert mf.cross_entropy(x, y, reduction="sum") == 0
+    assert mf.cross_entropy(x, y, denominator=5) == 0
+    for options in ({}, {"reduction": "sum"}, {"denominator": 2.0}, {"reduction": "none"}):
+        _, gradient = mf.cross_entropy_and_grad(x, y, **options)
+        assert gradient.shape == x.shape
+        assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("classes", [4, 40, 400, 40000])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_masked_classes(isa, classes, dtype):
+    x = cases.rows("masked", 8, classes, dtype)
+    y = np.full(8, classes - 1)
+    loss, gradient = mf.cross_entropy_and_grad(x, y, upstream=1e10)
+    assert np.isfinite(loss)
+    assert (gradient[np.isneginf(x)] == 0).all()
+    others = np.isfinite(x[:, :-1]).any(-1)
+    assert (gradient[others, -1] < 0).all()
+    masked_target = np.argmax(np.isneginf(x[0]))
+    losses, gradient = mf.cross_entropy_and_grad(x[:1], [masked_target], reduction="none")
+    assert losses[0] == inf
+    assert mf.cross_entropy(x, np.full(8, masked_target), reduction="sum") == inf
+    assert gradient[0, masked_target] == -1
+
+
+@pytest.mark.parametrize("row", [[-inf, -inf, -inf], [inf, 1, 2], [1, inf, inf], [nan, 1, 2], [1, 2, nan]])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_rows_without_a_distribution_are_nan_and_no_other(isa, row, dtype):
+    x = np.zeros((4, 3), dtype)
+    x[2] = row
+    for y in ([0, 1, 0, 2], [0, 1, 1, 2], [0, 1, 2, 2]):
+        losses, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
+        assert np.isnan(losses[2])
+        assert np.isnan(gradient[2]).all()
+        np.testing.assert_allclose(losses[[0, 1, 3]], np.log(3), rtol=1e-6)
+        assert np.isfinite(gradient[[0, 1, 3]]).all()
+
+
+def test_known_values():
+    """The counter-examples of the literature: what other libraries return is in docs/numerics.md."""
+    far = np.array([[-1e7, -1e7, -1e7]], np.float32)
+    cases.assert_ulps(mf.cross_entropy(far, [1]), np.log(reference.LONG(3)), np.float32, 1)
+    confident = np.zeros((1, 10), np.float32)
+    confident[0, 4] = 25
+    loss, gradient = mf.cross_entropy_and_grad(confident, [4])
+    others = 9 * np.exp(reference.LONG(-25))
+    cases.assert_ulps(loss, np.log1p(others), np.float32, 4)
+    cases.assert_ulps(gradient[0, 4], -others / (1 + others), np.float32, 4)
+
+
+@pytest.mark.parametrize("bad", [-1, -99, 10, 2**31, 2**40, -(2**63)])
+@pytest.mark.parametrize("at", [0, 7, 49])
+def test_wrong_target_is_named_before_anything_is_written(bad, at):
+    x, y, _, _ = problem((50, 10), np.float32)
+    y[at] = bad
+    out = np.full_like(x, 123)
+    with pytest.raises(IndexError, match=rf"^target\[{at}\]: received {bad}; accepted: 0 to 9, or the ignore_index"):
+        mf.cross_entropy_and_grad(x, y, out=out)
+    assert (out == 123).all()
+    before = x.copy()
+    with pytest.raises(IndexError):
+        mf.cross_entropy_and_grad(x, y, out=x)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_wrong_target_position_has_an_index_for_each_axis():
+    with pytest.raises(IndexError, match=r"^target\[1, 2\]: received 5"):
+        mf.cross_entropy(np.zeros((2, 4, 3)), np.array([[0, 1, 2], [3, 0, 5]]), axis=1)
+    with pytest.raises(IndexError, match=r"^target: received 7"):
+        mf.cross_entropy(np.zeros(4), 7)
+    with pytest.raises(IndexError, match=r"received 18446744073709551615"):
+        mf.cross_entropy(np.zeros((1, 4)), np.array([2**64 - 1], np.uint64))
+
+
+def test_first_of_many_wrong_targets_is_named(threads):
+    threads(4)
+    y = np.zeros(1_000_000, np.int32)
+    y[[123_456, 999_999]] = -5
+    with pytest.raises(IndexError, match=r"^target\[123456\]"):
+        mf.cross_entropy(np.zeros((1_000_000, 2), np.float32), y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"target": [0.0, 1.0]}, TypeError, "target: received an array of dtype float64"),
+        ({"target": [True, False]}, TypeError, "target: received an array of dtype bool"),
+        ({"target": [0, 1, 2]}, ValueError, r"target: received shape \(3,\); accepted: \(2,\)"),
+        ({"target": 0}, ValueError, r"target: received shape \(\)"),
+        ({"axis": 5}, ValueError, "axis: received 5"),
+        ({"axis": None}, TypeError, "axis: received None"),
+        ({"weight": [1.0, 2.0]}, ValueError, r"weight: received shape \(2,\); accepted: \(3,\)"),
+        ({"weight": ["a", "b", "c"]}, TypeError, "weight: received"),
+        ({"ignore_index": 1.5}, TypeError, "ignore_index: received 1.5"),
+        ({"ignore_index": 2**70}, ValueError, "ignore_index: received"),
+        ({"reduction": "average"}, ValueError, "reduction: received 'average'"),
+        ({"reduction": None}, ValueError, "reduction: received None"),
+        ({"denominator": 0}, ValueError, "denominator: received 0.0; accepted: a number > 0"),
+        ({"denominator": -1.0}, ValueError, "denominator: received -1.0"),
+        ({"denominator": nan}, ValueError, "denominator: received nan"),
+        ({"denominator": "5"}, TypeError, "denominator: received '5'"),
+        ({"denominator": 2, "reduction": "none"}, ValueError, "denominator: received with reduction='none'"),
+        ({"upstream": [1.0, 2.0]}, ValueError, r"upstream: received shape \(2,\); accepted: a scalar"),
+        ({"upstream": [1.0], "reduction": "none"}, ValueError, r"upstream: received shape \(1,\)"),
+        ({"upstream": "x"}, TypeError, "upstream: received"),
+        ({"out": np.empty((2, 3), np.float32)}, ValueError, "out: received an array of dtype float32"),
+        ({"logits": np.zeros((2, 3), bool)}, TypeError, "logits: received an array of dtype bool"),
+        ({"logits": np.zeros((2, 0))}, ValueError, "logits: received shape"),
+        ({"logits": 1.0}, ValueError, "logits: received a scalar"),
+    ],
+)
+def test_refused(arguments, error, message):
+    given = {"logits": np.zeros((2, 3)), "target": [0, 1], **arguments}
+    with pytest.raises(error, match="^" + message):
+        mf.cross_entropy_and_grad(given.pop("logits"), given.pop("target"), **given)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (2, 33, 3, 7), (3, 200, 40), (7, 2)])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_any_axis(isa, shape, axis, dtype):
+    r = np.random.default_rng(0)
+    x = (3 * r.standard_normal(shape)).astype(dtype)
+    rows = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    y = r.integers(-1, rows.shape[-1], rows.shape[:-1])
+    w = r.uniform(0.5, 2, rows.shape[-1])
+    options = {"weight": w, "ignore_index": -1, "reduction": "none", "upstream": r.standard_normal(y.shape)}
+    losses, gradient = mf.cross_entropy_and_grad(x, y, axis=axis, **options)
+    want, want_gradient = reference.cross_entropy(
+        rows, y, weight=w.astype(dtype), ignore_index=-1, upstream=options["upstream"].astype(dtype)
+    )
+    cases.assert_ulps(losses, want, dtype, cases.ULP + 6)
+    cases.assert_ulps(np.moveaxis(gradient, axis, -1), want_gradient, dtype, cases.ULP + 6 + 0.5 * reference.gap(rows))
+    out = np.empty(shape, dtype)
+    mf.cross_entropy_and_grad(np.asfortranarray(x), y, axis=axis, out=out, **options)
+    cases.assert_ulps(np.moveaxis(out, axis, -1), want_gradient, dtype, cases.ULP + 6 + 0.5 * reference.gap(rows))
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_any_shape_strides_and_targets(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=4)))
+    r = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    dtype = data.draw(st.sampled_from(cases.DTYPES))
+    x = (5 * r.standard_normal(shape)).astype(dtype).transpose(data.draw(st.permutations(range(len(shape)))))
+    x = x[tuple(slice(None, None, data.draw(st.sampled_from([1, 2, -1]))) for _ in shape)]
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    rows = np.moveaxis(x, axis, -1)
+    y = r.integers(-1, rows.shape[-1], rows.shape[:-1])
+    losses, gradient = mf.cross_entropy_and_grad(x, y, axis=axis, ignore_index=-1, reduction="none")
+    want, want_gradient = reference.cross_entropy(rows, y, ignore_index=-1)
+    cases.assert_ulps(losses, want, dtype, cases.ULP + 5)
+    cases.assert_ulps(np.moveaxis(gradient, axis, -1), want_gradient, dtype, cases.ULP + 6 + 0.5 * reference.gap(rows))
+
+
+def test_negative_and_huge_upstream():
+    x, y, _, _ = problem((30, 20), np.float32)
+    _, gradient = mf.cross_entropy_and_grad(x, y)
+    for factor in (-1.0, 0.0, 1e30, -1e-30, 1e-38):
+        _, scaled = mf.cross_entropy_and_grad(x, y, upstream=factor)
+        want = gradient.astype(np.float64) * factor
+        np.testing.assert_allclose(scaled, want, rtol=1e-5, atol=2.0**-148)
+
+
+def test_lists_and_scalars():
+    assert mf.cross_entropy([0, 0], 1) == np.log(2.0)
+    _, gradient = mf.cross_entropy_and_grad([[0, 0]], [1])
+    assert gradient.dtype == np.float64
+    np.testing.assert_array_equal(gradient, [[0.5, -0.5]])
+    assert mf.cross_entropy([0.0, 0.0], 1, reduction="none").shape == ()
