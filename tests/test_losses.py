@@ -9,6 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlefast._core import plain_cross_entropy
 
 inf, nan = np.inf, np.nan
 SHAPES = [(1, 1), (33, 2), (70, 10), (40, 100), (9, 300), (5, 2000), (2, 20000)]
@@ -286,6 +287,61 @@ def test_any_shape_strides_and_targets(data):
     want, want_gradient = reference.cross_entropy(rows, y, ignore_index=-1)
     cases.assert_ulps(losses, want, dtype, cases.ULP + 5)
     cases.assert_ulps(np.moveaxis(gradient, axis, -1), want_gradient, dtype, cases.ULP + 6 + 0.5 * reference.gap(rows))
+
+
+@pytest.mark.parametrize("shape", [(1, 10), (10,), (4, 3, 5), (500, 100), (3, 30_000), (0, 4)])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("ignore_index", [-100, 1])
+def test_plain_arguments_take_a_shorter_way_to_the_same_bits(shape, dtype, reduction, ignore_index):
+    r = np.random.default_rng(0)
+    x = (4 * r.standard_normal(shape)).astype(dtype)
+    for integer in (np.int64, np.int32):
+        y = r.integers(0, shape[-1], shape[:-1], dtype=integer)
+        for gradient in (False, True):
+            assert plain_cross_entropy(x, y, ignore_index, reduction, gradient) is not None
+        options = {"ignore_index": ignore_index, "reduction": reduction}
+        loss, gradient = mf.cross_entropy_and_grad(x, y, **options)
+        alone = mf.cross_entropy(x, y, **options)
+        want, want_gradient = mf.cross_entropy_and_grad(x, y, axis=x.ndim - 1, **options)  # not plain: the axis is given
+        assert type(loss) is type(alone) is type(want) is dtype
+        assert gradient.dtype == dtype
+        np.testing.assert_array_equal([loss, alone], [want, want])
+        np.testing.assert_array_equal(gradient, want_gradient)
+
+
+def test_what_is_not_plain_is_looked_at_closely():
+    x, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0])
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert plain_cross_entropy(read_only, y, -100, "mean", True) is not None
+    for logits, target, ignore_index, reduction in [
+        (x.tolist(), y, -100, "mean"),
+        (x, y.tolist(), -100, "mean"),
+        (x.astype(np.float16), y, -100, "mean"),
+        (x.astype(">f4"), y, -100, "mean"),
+        (x.view(np.recarray), y, -100, "mean"),
+        (np.asfortranarray(x), y, -100, "mean"),
+        (x[:, ::-1], y, -100, "mean"),
+        (np.frombuffer(bytes(49), np.uint8)[1:].view(np.float32).reshape(4, 3), y, -100, "mean"),
+        (x[:, :0], y, -100, "mean"),
+        (x[0, 0], y, -100, "mean"),
+        (x, y.astype(np.uint8), -100, "mean"),
+        (x, y.astype(">i8"), -100, "mean"),
+        (x, y.astype(float), -100, "mean"),
+        (x, np.repeat(y, 2)[::2], -100, "mean"),
+        (x, y[:3], -100, "mean"),
+        (x, y[:, None], -100, "mean"),
+        (x, y + 1, -100, "mean"),
+        (x, y, True, "mean"),
+        (x, y, -100.0, "mean"),
+        (x, y, 2**64, "mean"),
+        (x, y, -100, "none"),
+        (x, y, -100, "Mean"),
+        (x, y, -100, None),
+    ]:
+        for gradient in (False, True):
+            assert plain_cross_entropy(logits, target, ignore_index, reduction, gradient) is None
 
 
 def test_negative_and_huge_upstream():
