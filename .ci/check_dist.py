@@ -1,7 +1,7 @@
-"""What is shipped. A wheel holds the module, its types, the rules' and CUDA sources, and the kernels of every instruction
-set; an sdist holds tracked files and its metadata, nothing that happened to lie about.
+"""What is shipped, checked file by file: check_dist.py FILE..., from the root of a checkout.
 
-Run from the root of a checkout: check_wheel.py FILE...
+A wheel holds the module, its types, the rules' and CUDA sources, and the kernels of every instruction set; an sdist
+holds tracked files and its metadata, nothing that happened to lie about.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""More elements than 32 bits can count. Zeros that are only read cost no memory: the system maps one page many times."""
+"""More elements than 32 bits can count. Zeros that are only read cost no memory: one page stands for all of them."""
 
 from __future__ import annotations
 

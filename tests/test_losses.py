@@ -303,7 +303,8 @@ def test_plain_arguments_take_a_shorter_way_to_the_same_bits(shape, dtype, reduc
         options = {"ignore_index": ignore_index, "reduction": reduction}
         loss, gradient = mf.cross_entropy_and_grad(x, y, **options)
         alone = mf.cross_entropy(x, y, **options)
-        want, want_gradient = mf.cross_entropy_and_grad(x, y, axis=x.ndim - 1, **options)  # not plain: the axis is given
+        # Not plain: the axis is given.
+        want, want_gradient = mf.cross_entropy_and_grad(x, y, axis=x.ndim - 1, **options)
         assert type(loss) is type(alone) is type(want) is dtype
         assert gradient.dtype == dtype
         np.testing.assert_array_equal([loss, alone], [want, want])

@@ -28,49 +28,143 @@ class Mutation(NamedTuple):
     tests: list[str] = TESTS
 
 
-STATE, LOSSES, RUN = "src/rules/state.h", "src/rules/losses.h", "src/cpp/run.hpp"
-ROWS, COLUMNS, VECTORS, DRIVER = (f"src/cpp/{n}" for n in ("row_kernel.hpp", "column_kernel.hpp", "vectors.hpp", "driver.cpp"))  # fmt: skip
-MODULE, MATH, NUMPY = "src/cpp/module.cpp", "src/cpp/math.hpp", "python/mlefast/_backends/numpy.py"
+STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
+ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src/cpp/run.hpp"
+MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
+DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
 OBJECTIVE, SOLVERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/solvers.py"
 
 MUTATIONS = [
-    Mutation("merge: (-inf) + (-inf) is NaN", STATE, "Ops::select(Ops::equal(from, to), Ops::set(1), Ops::exp(from - to))", "Ops::exp(from - to)"),
+    Mutation(
+        "merge: (-inf) + (-inf) is NaN",
+        STATE,
+        "Ops::select(Ops::equal(from, to), Ops::set(1), Ops::exp(from - to))",
+        "Ops::exp(from - to)",
+    ),
     Mutation("merge: the loser's maximum is forgotten", STATE, " + Ops::min(to_a, to_b)}", "}"),
     Mutation("merge: without rescaling", STATE, "a.others * to_a + b.others * to_b", "a.others + b.others"),
     Mutation("row without a distribution is not NaN", STATE, "return max - max;", "return Ops::set(0);"),
-    Mutation("logsumexp: log(total) in place of log1p(others)", LOSSES, "(row.max - x_target) + Ops::log1p(row.others)", "(row.max - x_target) + Ops::log1p(row.total() - Ops::set(1))"),
-    Mutation("loss: lse - x_y from a rounded lse", LOSSES, "(row.max - x_target) + Ops::log1p(row.others)", "(row.max + Ops::log1p(row.others)) - x_target"),
-    Mutation("gradient: p_y - 1 at a winning target", LOSSES, "Ops::select(wins, Ops::set(0) - row.others, Ops::exp(behind) - row.total())", "(Ops::exp(behind) - row.total())"),
-    Mutation("gradient: off-target entries are 0", ROWS, "Task::factor(row, target.scale);", "Task::has_target ? 0 : Task::factor(row, target.scale);"),
-    Mutation("gradient: off-target entries of short rows are 0", COLUMNS, "f[w] = Task::factor(state[w], scale[w]);", "f[w] = Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]);"),
-    Mutation("gradient: the target's entry is not written", ROWS, "if (Task::has_target && target.index >= 0) out[target.index]", "if (Task::has_target && target.index > 0) out[target.index]"),
+    Mutation(
+        "logsumexp: log(total) in place of log1p(others)",
+        LOSSES,
+        "(row.max - x_target) + Ops::log1p(row.others)",
+        "(row.max - x_target) + Ops::log1p(row.total() - Ops::set(1))",
+    ),
+    Mutation(
+        "loss: lse - x_y from a rounded lse",
+        LOSSES,
+        "(row.max - x_target) + Ops::log1p(row.others)",
+        "(row.max + Ops::log1p(row.others)) - x_target",
+    ),
+    Mutation(
+        "gradient: p_y - 1 at a winning target",
+        LOSSES,
+        "Ops::select(wins, Ops::set(0) - row.others, Ops::exp(behind) - row.total())",
+        "(Ops::exp(behind) - row.total())",
+    ),
+    Mutation(
+        "gradient: off-target entries are 0",
+        ROWS,
+        "Task::factor(row, target.scale);",
+        "Task::has_target ? 0 : Task::factor(row, target.scale);",
+    ),
+    Mutation(
+        "gradient: off-target entries of short rows are 0",
+        COLUMNS,
+        "f[w] = Task::factor(state[w], scale[w]);",
+        "f[w] = Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]);",
+    ),
+    Mutation(
+        "gradient: the target's entry is not written",
+        ROWS,
+        "if (Task::has_target && target.index >= 0) out[target.index]",
+        "if (Task::has_target && target.index > 0) out[target.index]",
+    ),
     Mutation("gradient: the upstream factor is dropped", RUN, "target.scale *= double(run.upstream[row]);", ""),
     Mutation("gradient: the class weight is dropped", RUN, "target.scale *= double(target.weight);", ""),
     Mutation("loss: the class weight is dropped in long rows", ROWS, "loss * Ops::load(weight);", "loss;"),
-    Mutation("mask: the guard against -inf - (-inf) in long rows", ROWS, "Ops::set(max == -infinity ? 0 : max)", "Ops::set(max)"),
-    Mutation("mask: the guard against -inf - (-inf) in short rows", COLUMNS, "Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max)", "state[w].max"),
+    Mutation(
+        "mask: the guard against -inf - (-inf) in long rows",
+        ROWS,
+        "Ops::set(max == -infinity ? 0 : max)",
+        "Ops::set(max)",
+    ),
+    Mutation(
+        "mask: the guard against -inf - (-inf) in short rows",
+        COLUMNS,
+        "Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max)",
+        "state[w].max",
+    ),
     Mutation("confident row: the winner is counted twice", ROWS, "sum.add_once((winners - 1)", "sum.add_once(winners"),
     Mutation("confident row: ties are forgotten in short rows", COLUMNS, "rest + Ops::max(ties, Ops::set(0))", "rest"),
     Mutation("a block's exponentials keep an old maximum", ROWS, "factor * Double::exp(at - max)", "factor"),
-    Mutation("denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), zero - bits, bits)", "zero"),
-    Mutation("exp: one coefficient is 4 ULP off", MATH, "0x1.5558acp-5f", "0x1.555aacp-5f", ["tests/test_config.py", *TESTS]),
+    Mutation(
+        "denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), zero - bits, bits)", "zero"
+    ),
+    Mutation(
+        "exp: one coefficient is 4 ULP off", MATH, "0x1.5558acp-5f", "0x1.555aacp-5f", ["tests/test_config.py", *TESTS]
+    ),
     Mutation("ignored rows get a gradient", ROWS, "if (target.ignored) {", "if (target.ignored && !out) {"),
     Mutation("ignored short rows keep their NaN", COLUMNS, "if (!plain) loss = Ops::keep(wanted[w], loss);", ""),
     Mutation("labels are not checked", NUMPY, "if position >= 0:", "if position > 2**40:"),
     Mutation("labels: one too many is accepted", DRIVER, "if (y < 0 || y >= classes) {", "if (y < 0 || y > classes) {"),
     Mutation("labels: negative ones are accepted", DRIVER, "if (y < 0 || y >= classes) {", "if (y >= classes) {"),
-    Mutation("mean: divided by the number of rows, not of those that count", DRIVER, "if (y == ignore_index) continue;", "if (y == ignore_index) {\n          ++check.count;\n          continue;\n        }"),
-    Mutation("mean: the weights do not count in the denominator", DRIVER, "if (weight) check.weight += double(weight[y]);", "if (weight) check.weight += 1;"),
+    Mutation(
+        "mean: divided by the number of rows, not of those that count",
+        DRIVER,
+        "if (y == ignore_index) continue;",
+        "if (y == ignore_index) {\n          ++check.count;\n          continue;\n        }",
+    ),
+    Mutation(
+        "mean: the weights do not count in the denominator",
+        DRIVER,
+        "if (weight) check.weight += double(weight[y]);",
+        "if (weight) check.weight += 1;",
+    ),
     Mutation("mean: the gradient is not divided", NUMPY, "quotient(scale, divisor),", "scale,"),
-    Mutation("denominator is ignored", NUMPY, "divisor = denominator if denominator is not None else row_weight", "divisor = row_weight"),
-    Mutation("the short way: mean is taken as sum", MODULE, "denominator = mean ? static_cast<double>(targets.count) : 1;", "denominator = 1;"),
-    Mutation("threads: a total depends on who comes first", DRIVER, "totals.data()[chunk] = total;", "totals.data()[chunk] = 0, totals.data()[thread] += total;"),
-    Mutation("rows of an outer axis start at the wrong place", DRIVER, "run.x = call.x + offset.x_stride + row", "run.x = call.x + row"),
-    Mutation("objective: the intercept has a prior", OBJECTIVE, "weights = parameters[:, : self.n_features]\n        return", "weights = parameters\n        return", ESTIMATORS),
-    Mutation("objective: the penalty's gradient is missing", OBJECTIVE, "+= self.l2 * weights", "+= 0 * weights", ESTIMATORS),
+    Mutation(
+        "denominator is ignored",
+        NUMPY,
+        "divisor = denominator if denominator is not None else row_weight",
+        "divisor = row_weight",
+    ),
+    Mutation(
+        "the short way: mean is taken as sum",
+        MODULE,
+        "denominator = mean ? static_cast<double>(targets.count) : 1;",
+        "denominator = 1;",
+    ),
+    Mutation(
+        "threads: a total depends on who comes first",
+        DRIVER,
+        "totals.data()[chunk] = total;",
+        "totals.data()[chunk] = 0, totals.data()[thread] += total;",
+    ),
+    Mutation(
+        "rows of an outer axis start at the wrong place",
+        DRIVER,
+        "run.x = call.x + offset.x_stride + row",
+        "run.x = call.x + row",
+    ),
+    Mutation(
+        "objective: the intercept has a prior",
+        OBJECTIVE,
+        "weights = parameters[:, : self.n_features]\n        return",
+        "weights = parameters\n        return",
+        ESTIMATORS,
+    ),
+    Mutation(
+        "objective: the penalty's gradient is missing", OBJECTIVE, "+= self.l2 * weights", "+= 0 * weights", ESTIMATORS
+    ),
     Mutation("sgd: no momentum", SOLVERS, "self._velocity *= self.momentum", "self._velocity *= 0", ESTIMATORS),
-    Mutation("sgd: Nesterov's step looks back", SOLVERS, "self.parameters -= self._gradient", "self.parameters += self._gradient", ESTIMATORS),
-]  # fmt: skip
+    Mutation(
+        "sgd: Nesterov's step looks back",
+        SOLVERS,
+        "self.parameters -= self._gradient",
+        "self.parameters += self._gradient",
+        ESTIMATORS,
+    ),
+]
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
