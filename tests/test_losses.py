@@ -159,6 +159,26 @@ def test_masked_classes(isa, classes, dtype):
     assert gradient[0, masked_target] == -1
 
 
+@pytest.mark.parametrize("classes", [1500, 5000, 70_000])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("one_row", [False, True])
+def test_rows_whose_first_blocks_are_masked(isa, threads, classes, dtype, one_row):
+    """A maximum of -inf so far, merged with another one or with what follows, must not become NaN."""
+    threads(2)  # that share a row if there is but one
+    x = cases.rows("ordinary", 1 if one_row else 4, classes, dtype)
+    for masked in (1, 511, 512, 1024, 1025, classes // 2, classes - 1):
+        x[:, :masked] = -inf
+        y = np.full(len(x), classes - 1)
+        losses, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
+        want, want_gradient = mf.cross_entropy_and_grad(x[:, masked:].copy(), y - masked, reduction="none")
+        np.testing.assert_allclose(losses, want, rtol=1e-6)
+        assert (gradient[:, :masked] == 0).all()
+        np.testing.assert_allclose(gradient[:, masked:], want_gradient, rtol=1e-5, atol=1e-6 * (masked < classes - 1))
+    x[:] = -inf
+    assert (mf.logsumexp(x) == -inf).all()
+    assert np.isnan(mf.cross_entropy(x, y, reduction="none")).all()
+
+
 @pytest.mark.parametrize("row", [[-inf, -inf, -inf], [inf, 1, 2], [1, inf, inf], [nan, 1, 2], [1, 2, nan]])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_rows_without_a_distribution_are_nan_and_no_other(isa, row, dtype):

@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mlefast._arguments import describe
+from mlefast.estimators.blas import blas_threads_for
 from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
 from mlefast.estimators.solvers import SGD, Fit, Samples, lbfgs, steady_learning_rate
 from mlefast.losses import cross_entropy
@@ -221,7 +222,9 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             start = np.hstack([self.coef_, self.intercept_[:, None]]) if self.fit_intercept else self.coef_
             self._descent = self._new_descent(objective, start, data)
         self._descent.objective.l2 = self._l2(data.total_weight)
-        self._watch(len(self.loss_curve_) + 1, self._descent.epoch(data))
+        with blas_threads_for(self._descent.batch_size * self._descent.parameters.size):
+            objective_value = self._descent.epoch(data)
+        self._watch(len(self.loss_curve_) + 1, objective_value)
         self._keep(self._descent.parameters, len(self.loss_curve_))
         return self
 
@@ -303,10 +306,13 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def _solve(self, objective: LinearObjective, start: FloatArray, data: Samples) -> Fit:
         if self.solver == "lbfgs":
-            return lbfgs(objective, start, data, max_iter=self.max_iter, tol=self.tol, watch=self._watch)
-        return self._new_descent(objective, start, data).run(
-            data, max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change, watch=self._watch
-        )
+            with blas_threads_for(len(data.y) * start.size):
+                return lbfgs(objective, start, data, max_iter=self.max_iter, tol=self.tol, watch=self._watch)
+        descent = self._new_descent(objective, start, data)
+        with blas_threads_for(descent.batch_size * start.size):
+            return descent.run(
+                data, max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change, watch=self._watch
+            )
 
     def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> SGD:
         rate = self.learning_rate_init

@@ -1,0 +1,29 @@
+"""What the documentation shows is run: the examples of the docstrings, and the Python of the README."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = ["mlefast", "mlefast.losses", "mlefast.softmax", "mlefast.estimators.softmax_classifier", "mlefast._config"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.failed == 0
+    if name in ("mlefast.losses", "mlefast.softmax", "mlefast.estimators.softmax_classifier"):
+        assert result.attempted > 0
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_python_of_a_page_runs(page):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), {"__name__": "__main__"})
