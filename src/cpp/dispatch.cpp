@@ -14,7 +14,9 @@ struct Candidate {
 
 // clang-format off
 const Candidate candidates[] = {  // best first
-#ifdef MLEFAST_HAS_AVX512
+#if defined(MLEFAST_EMULATED_AVX512)
+    {&avx512_set, [] { return true; }},
+#elif defined(MLEFAST_HAS_AVX512)
     {&avx512_set, [] { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"); }},
 #endif
