@@ -138,6 +138,24 @@ inline __m512 _mm512_castps256_ps512(__m256 v) { return each<__m512>([&](int i) 
 inline __m256 _mm512_extractf32x8_ps(__m512 v, int half) { return each<__m256>([&](int i) { return v.lane[8 * half + i]; }); }
 inline __m512 _mm512_insertf32x8(__m512 v, __m256 part, int half) { return each<__m512>([&](int i) { return i / 8 == half ? part.lane[i % 8] : v.lane[i]; }); }
 
+inline __m512i _mm512_castps_si512(__m512 v) { return emulated::bits_as<__m512i>(v); }
+inline __m512i _mm512_set1_epi32(int32_t x) { return each<__m512i>([&](int) { return x; }); }
+inline __m512i _mm512_add_epi32(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return int32_t(uint32_t(a.lane[i]) + uint32_t(b.lane[i])); }); }
+inline __m512i _mm512_and_si512(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return a.lane[i] & b.lane[i]; }); }
+inline __m512i _mm512_or_si512(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return a.lane[i] | b.lane[i]; }); }
+inline __m512i _mm512_srli_epi32(__m512i v, int n) { return each<__m512i>([&](int i) { return int32_t(uint32_t(v.lane[i]) >> n); }); }
+inline __m512i _mm512_slli_epi32(__m512i v, int n) { return each<__m512i>([&](int i) { return int32_t(uint32_t(v.lane[i]) << n); }); }
+inline __m512i _mm512_mask_blend_epi32(__mmask16 m, __m512i no, __m512i yes) { return each<__m512i>([&](int i) { return m >> i & 1 ? yes.lane[i] : no.lane[i]; }); }
+inline __m512i _mm512_cvtepu16_epi32(__m256i v) { return each<__m512i>([&](int i) { return int32_t(v.lane[i]); }); }
+inline __m256i _mm512_cvtepi32_epi16(__m512i v) { return each<__m256i>([&](int i) { return uint16_t(v.lane[i]); }); }
+inline __m256i _mm256_set1_epi16(int16_t x) { return each<__m256i>([&](int) { return uint16_t(x); }); }
+inline __m256i _mm256_loadu_si256(const __m256i* p) { __m256i v; std::memcpy(&v, p, sizeof v); return v; }
+inline void _mm256_storeu_si256(__m256i* p, __m256i v) { std::memcpy(p, &v, sizeof v); }
+inline __m256i _mm256_mask_loadu_epi16(__m256i fill, __mmask16 m, const void* p) { return each<__m256i>([&](int i) { return m >> i & 1 ? static_cast<const uint16_t*>(p)[i] : fill.lane[i]; }); }
+inline void _mm256_mask_storeu_epi16(void* p, __mmask16 m, __m256i v) { for (int i = 0; i < 16; ++i) if (m >> i & 1) static_cast<uint16_t*>(p)[i] = v.lane[i]; }
+inline __m512 _mm512_cvtph_ps(__m256i v) { return each<__m512>([&](int i) { return float(emulated::bits_as<_Float16>(v.lane[i])); }); }
+inline __m256i _mm512_cvtps_ph(__m512 v, int) { return each<__m256i>([&](int i) { return emulated::bits_as<uint16_t>(static_cast<_Float16>(v.lane[i])); }); }
+
 inline float _mm512_reduce_max_ps(__m512 v) { return emulated::reduce(v, emulated::larger<float>); }
 inline double _mm512_reduce_max_pd(__m512d v) { return emulated::reduce(v, emulated::larger<double>); }
 inline float _mm512_reduce_add_ps(__m512 v) { return emulated::reduce(v, emulated::sum<float>); }
