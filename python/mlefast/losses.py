@@ -58,8 +58,9 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        The loss, of the dtype of `logits` (float32 for halves); with ``reduction="none"`` in the shape of `target`. +inf where the target's
-        own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as the mean of no rows.
+        The loss, of the dtype of `logits` (float32 for halves); with ``reduction="none"`` in the shape of `target`.
+        +inf where the target's own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as
+        the mean of no rows.
 
     Raises
     ------

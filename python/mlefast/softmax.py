@@ -103,7 +103,8 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     Returns
     -------
     ndarray or scalar
-        Of the dtype of `x`. -inf where all entries are -inf, +inf where one is +inf, NaN where one is NaN.
+        Of the dtype of `x` (float32 for halves). -inf where all entries are -inf, +inf where one is +inf, NaN where
+        one is NaN.
 
     Raises
     ------
