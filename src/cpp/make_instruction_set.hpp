@@ -26,7 +26,8 @@ template <class Ops, class... Task> constexpr StorageKernels<typename Ops::Value
 }
 
 template <template <class> class Isa> constexpr InstructionSet make_instruction_set(const char* name) {
-  return {name, make_kernels<Math<Isa<float>>>(rules::Tasks{}), make_kernels<Math<Isa<double>>>(rules::Tasks{})};
+  return {name, make_kernels<Math<Isa<float>>>(rules::Tasks{}), make_kernels<Math<Isa<double>>>(rules::Tasks{}),
+          Limits<Isa<float>>::table(), Limits<Isa<double>>::table()};
 }
 
 }  // namespace mlefast
