@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -196,7 +197,12 @@ def _sklearn(case: Case, sets: Sequence[Arrays]) -> Call:
     return loss_gradient
 
 
+def _quiet_xla() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its compiler's notes would be printed between our tables
+
+
 def _jax(case: Case, sets: Sequence[Arrays]) -> Call:
+    _quiet_xla()
     jax: Any = importlib.import_module("jax")
     optax: Any = importlib.import_module("optax")
     jax.config.update("jax_enable_x64", True)  # else float64 would be rounded to float32 in silence
@@ -217,6 +223,7 @@ def _jax(case: Case, sets: Sequence[Arrays]) -> Call:
 
 
 def _tensorflow(case: Case, sets: Sequence[Arrays]) -> Call:
+    _quiet_xla()
     tf: Any = importlib.import_module("tensorflow")
 
     def cross_entropy(x: Any, y: Any) -> Any:

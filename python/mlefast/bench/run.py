@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from mlefast import _core
 from mlefast.bench import machine
@@ -56,7 +56,6 @@ class Plan:
     cache: str = "auto"
     rounds: int = 30
     seconds: float = 4.0
-    absent: dict[str, str] = field(default_factory=dict)
 
 
 def run(plan: Plan, progress: Callable[[str, int, int], None] = lambda what, done, total: None) -> Report:
@@ -78,7 +77,7 @@ def run(plan: Plan, progress: Callable[[str, int, int], None] = lambda what, don
         If the backend is not there.
     """
     backend = make_backend(plan.backend)
-    absent = dict(plan.absent)
+    absent = {}
     peers = []
     for name in plan.peers:
         reason = PEERS[name].absence(plan.backend)
@@ -99,8 +98,7 @@ def run(plan: Plan, progress: Callable[[str, int, int], None] = lambda what, don
                 results.append(_measure_case(plan, case, backend, pool, peers if case.role == "main" else ()))
     finally:
         _core.set_isa(before)
-    settings = {name: value for name, value in asdict(plan).items() if name != "absent"}
-    return Report(facts, settings, results, absent)
+    return Report(facts, asdict(plan), results, absent)
 
 
 def _cases(plan: Plan) -> Iterator[Case]:
