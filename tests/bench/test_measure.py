@@ -53,8 +53,8 @@ MS = 1_000_000
 def test_contestants_alternate():
     stage = Stage()
     samples = stage.measure([stage.contestant(name, 10 * MS) for name in "ABC"])
-    first, rounds = stage.log[:6], stage.log[6:]
-    assert first == ["A", "A", "B", "B", "C", "C"]
+    first, rounds = stage.log[:7], stage.log[7:]
+    assert first == ["A", "A", "B", "B", "C", "C", "rest"]
     assert rounds == ["rest", "A", "rest", "B", "rest", "C"] * 4
     for each in samples:
         assert each.seconds == [0.01] * 4
@@ -65,7 +65,7 @@ def test_contestants_alternate():
 def test_warm_samples_follow_an_untimed_call():
     stage = Stage()
     stage.measure([stage.contestant(name, 10 * MS) for name in "AB"], warm=True)
-    assert stage.log[4:] == ["rest", "A", "A", "rest", "B", "B"] * 4
+    assert stage.log[5:] == ["rest", "A", "A", "rest", "B", "B"] * 4
 
 
 def test_short_calls_are_repeated():

@@ -91,17 +91,18 @@ class Device:
 
     def extra_peak(self, call: Callable[[], Any]) -> int | None:
         """Return the peak of what CuPy's and PyTorch's allocators handed out during a call."""
-        meter = _peak_hook(self.cupy)
         torch: Any = sys.modules.get("torch")
-        before = 0
-        if torch is not None and torch.cuda.is_available():
+        with_torch = torch is not None and torch.cuda.is_available()
+        if with_torch:
             torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated() if with_torch else 0
+        meter = _peak_hook(self.cupy)
         with meter:
-            call()
+            result = call()
             self.cupy.cuda.runtime.deviceSynchronize()
-        theirs = torch.cuda.max_memory_allocated() - before if before or torch is not None else 0
-        return int(meter.peak + theirs)
+        del result
+        after = torch.cuda.max_memory_allocated() if with_torch else 0
+        return int(meter.peak + after - before)
 
     def limits(self) -> dict[str, str]:
         """Return CuPy's own reduction, copy and multiplication."""

@@ -107,12 +107,15 @@ def measure(
     """
     turn = _Turns(sets, clock)
     results = [_first_calls(turn, each, extra_peak) for each in contestants]
+    start = clock()
+    settle()
+    resting = (clock() - start) / 1e9
     share = seconds / max(1, sum(result.error is None for result, _ in results))
     running = [
         (
             each,
             result,
-            _period(result.calls * duration * (1 + warm), rounds, share, min(least, rounds)),
+            _period(result.calls * duration * (1 + warm) + resting, rounds, share, min(least, rounds)),
             warm or result.calls * duration * 1e9 < _WAKING_NS,
         )
         for each, (result, duration) in zip(contestants, results)

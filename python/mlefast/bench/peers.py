@@ -198,7 +198,7 @@ def _sklearn(case: Case, sets: Sequence[Arrays]) -> Call:
 
 
 def _quiet_xla() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its compiler's notes would be printed between our tables
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its compiler's notes would be printed between our tables
 
 
 def _jax(case: Case, sets: Sequence[Arrays]) -> Call:
