@@ -110,14 +110,15 @@ def as_dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def cache_state(wanted: str, logits_bytes: int, caches: Caches) -> tuple[str, int]:
+def cache_state(wanted: str, working_set: int, caches: Caches) -> tuple[str, int]:
     """Decide whether a case is measured warm or cold, and with how many sets of arrays.
 
     Parameters
     ----------
     wanted : {"auto", "warm", "cold"}
-        "auto" is warm where logits and output together take at most half of the last-level cache.
-    logits_bytes : int
+        "auto" is warm where the working set takes at most half of the last-level cache.
+    working_set : int
+        Bytes of the arrays that a call touches: the logits, and the output if it has one.
     caches : Caches
 
     Returns
@@ -127,7 +128,6 @@ def cache_state(wanted: str, logits_bytes: int, caches: Caches) -> tuple[str, in
     sets : int
         One where that is enough: cold arrays take four times the last-level cache or more, all sets together.
     """
-    working_set = 2 * logits_bytes
     fits = working_set <= caches.last if wanted == "warm" else 2 * working_set <= caches.last
     if fits and wanted != "cold":
         return "warm", 1

@@ -107,8 +107,8 @@ def _cases(plan: Plan) -> Iterator[Case]:
         for dtype in plan.dtypes:
             for kernel in plan.kernels:
                 for rows, classes in plan.shapes:
-                    size = rows * classes * as_dtype(dtype).itemsize
-                    state, sets = cache_state(plan.cache, size, caches)
+                    touched = rows * classes * as_dtype(dtype).itemsize * (2 if KERNELS[kernel].writes else 1)
+                    state, sets = cache_state(plan.cache, touched, caches)
                     yield Case(kernel, rows, classes, dtype, threads, plan.backend, state, sets)
     if plan.backend != "numpy":
         return
