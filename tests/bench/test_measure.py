@@ -97,11 +97,12 @@ def test_begin_and_restore_are_not_timed():
 
 def test_slow_ones_take_part_less_often_but_throughout():
     stage = Stage()
+    slowest = stage.contestant("C", 2000 * MS)
+    slowest.least = 4
     fast, slow, slowest = stage.measure(
-        [stage.contestant("A", MS), stage.contestant("B", 200 * MS), stage.contestant("C", 2000 * MS)],
+        [stage.contestant("A", MS), stage.contestant("B", 200 * MS), slowest],
         rounds=30,
         seconds=6.0,
-        least=4,
     )
     assert fast.rounds == list(range(30))
     assert slow.rounds == list(range(0, 30, 3))

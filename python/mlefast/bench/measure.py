@@ -46,12 +46,15 @@ class Contestant:
         Run before each sample, untimed.
     restore : callable, optional
         Run before each call on a set of arrays, untimed: puts back what a call overwrites.
+    least : int, default 5
+        The fewest samples, however slow it is.
     """
 
     name: str
     call: Callable[[int], Any]
     begin: Callable[[], None] | None = None
     restore: Callable[[int], None] | None = None
+    least: int = 5
 
 
 @dataclass(eq=False)
@@ -72,7 +75,6 @@ def measure(
     warm: bool,
     rounds: int,
     seconds: float,
-    least: int = 5,
     clock: Callable[[], int] = time.perf_counter_ns,
     settle: Callable[[], None] = rest,
     extra_peak: Callable[[Callable[[], Any]], int | None] | None = None,
@@ -90,9 +92,7 @@ def measure(
     rounds : int
         The most samples of each contestant.
     seconds : float
-        The time for all of them, which slow contestants exceed if `least` samples take longer.
-    least : int, default 5
-        The fewest samples of each.
+        The time for all of them, which slow contestants exceed if their fewest samples take longer.
     clock : callable
         Nanoseconds; with a device, of the moment when all work given to it is done.
     settle : callable
@@ -115,7 +115,7 @@ def measure(
         (
             each,
             result,
-            _period(result.calls * duration * (1 + warm) + resting, rounds, share, min(least, rounds)),
+            _period(result.calls * duration * (1 + warm) + resting, rounds, share, min(each.least, rounds)),
             warm or result.calls * duration * 1e9 < _WAKING_NS,
         )
         for each, (result, duration) in zip(contestants, results)

@@ -20,6 +20,7 @@ def tables(report: Report) -> Iterator[Table | str]:
     """Make tables and lines of text: the machine, a table for each case, what was absent."""
     yield _machine(report)
     for result in report.main():
+        yield f"{result.case}{_where(result.case)}"
         yield _table(result)
         yield from (f"  {each.name}: {each.error}" for each in result.series if each.error)
     roofs = [result for result in report.results if result.case.role == "roof"]
@@ -59,7 +60,7 @@ def _table(result: Result) -> Table:
     from rich.table import Table
 
     case = result.case
-    table = Table(title=f"{case}{_where(case)}", title_justify="left", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
     table.add_column("")
     references = _references(result)
     headings = ["time", "±", "GB/s", "of limit", *(_LABELS[each.kind] for each in references), "memory"]

@@ -19,6 +19,7 @@ from mlefast.bench.results import Report, Result, Series
 from mlefast.bench.threads import same_threads
 
 _ROOF_SECONDS = 0.3
+_LEAST_OF_PEERS = 3  # some take seconds, and none is compared with its past
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _measure_case(plan: Plan, case: Case, backend: Backend, pool: Pool, peers: S
         contestants.append(contestant)
         series.append(Series(contestant.name, "mlefast", variant, isa))
     for name, call, reason in contestants_or_reasons(peers, case, sets):
-        contestants.append(None if call is None else Contestant(name, call))
+        contestants.append(None if call is None else Contestant(name, call, least=_LEAST_OF_PEERS))
         series.append(Series(name, "peer", error=reason))
     samples = measure(
         [each for each in contestants if each is not None],
@@ -142,7 +143,6 @@ def _measure_case(plan: Plan, case: Case, backend: Backend, pool: Pool, peers: S
         warm=case.cache == "warm",
         rounds=plan.rounds,
         seconds=plan.seconds if case.role == "main" else min(plan.seconds, _ROOF_SECONDS),
-        least=min(5, plan.rounds),
         clock=backend.clock,
         extra_peak=backend.extra_peak,
     )

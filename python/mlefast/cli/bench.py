@@ -72,7 +72,7 @@ def bench(
     samples: Annotated[int, Option(min=3, max=10_000, help="The most of each contestant.", rich_help_panel=HOW)] = 30,
     seconds: Annotated[
         float, Option(min=0.01, max=3600, help="About how long a case may take.", rich_help_panel=HOW)
-    ] = 2.5,
+    ] = 2.0,
     json: Annotated[
         Path | None, Option(metavar="FILE", help="Write everything, with every sample.", rich_help_panel=OUTPUT)
     ] = None,
