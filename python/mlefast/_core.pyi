@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 TASKS: Final[dict[str, int]]
+LIMITS: Final[dict[str, str]]
 
 def run(
     task: int,
@@ -36,6 +37,9 @@ def plain_cross_entropy(
 
 def exp(x: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """exp(x) for x <= 0, by the current instruction set."""
+
+def run_limit(method: str, x: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.floating[Any]] | None) -> float:
+    """What memory allows: read x, copy it to out, or update out; the sum of what was read."""
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -14,6 +15,7 @@
 
 #include "dispatch.hpp"
 #include "driver.hpp"
+#include "limits.hpp"
 #include "threads.hpp"
 
 namespace py = pybind11;
@@ -243,6 +245,25 @@ PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return nullptr;
 }
 
+template <class T> double run_limit_typed(const std::string& method, const py::array& x, const MaybeArray& out) {
+  T* to = const_cast<T*>(data_of<T>(out, x.size(), "out: a contiguous array like x"));
+  const T* from = static_cast<const T*>(x.data());
+  py::gil_scoped_release without_gil;
+  return run_limit(method, from, to, x.size());
+}
+
+double limit(const std::string& method, const py::array& x, const MaybeArray& out) {
+  const auto& methods = limit_methods();
+  const auto found = std::find_if(methods.begin(), methods.end(), [&](auto& m) { return method == m.name; });
+  require(found != methods.end(), "method: one of LIMITS");
+  require(is_contiguous(x), "x: contiguous");
+  require((found->kind == LimitKind::read) != out.has_value(), "out: for a copy or an update, no other");
+  require(!out || out->writeable(), "out: writeable");
+  if (holds<float>(x)) return run_limit_typed<float>(method, x, out);
+  require(holds<double>(x), "x: float32 or float64");
+  return run_limit_typed<double>(method, x, out);
+}
+
 template <class T> py::array exp_typed(const py::array& x) {
   require(is_contiguous(x), "x: contiguous");
   py::array_t<T> y(x.size());
@@ -286,6 +307,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         return holds<float>(x) ? exp_typed<float>(x) : exp_typed<double>(x);
       },
       py::arg("x").noconvert(), "exp(x) for x <= 0, by the current instruction set.");
+
+  py::dict limits;
+  for (const auto& method : limit_methods())
+    limits[method.name] = std::array<const char*, 3>{"read", "copy", "update"}[static_cast<size_t>(method.kind)];
+  m.attr("LIMITS") = limits;
+  m.def("run_limit", &limit, py::arg("method"), py::arg("x").noconvert(), py::arg("out").noconvert(),
+        "What memory allows: read x, copy it to out, or update out; the sum of what was read.");
 
   m.def("isas", [] {
     std::vector<std::string> names;
