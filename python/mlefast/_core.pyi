@@ -31,7 +31,14 @@ def check_targets(
     """(position of the first target that is out of range or -1, rows not ignored, sum of their weights)."""
 
 def plain_cross_entropy(
-    logits: object, target: object, ignore_index: object, reduction: object, gradient: bool, /
+    logits: object,
+    target: object,
+    ignore_index: object,
+    reduction: object,
+    denominator: object,
+    gradient: bool,
+    out: object,
+    /,
 ) -> Any:
     """The loss, or (loss, gradient), of plain arguments; None for any others."""
 
