@@ -20,7 +20,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from mlefast._arguments import describe
 from mlefast.estimators.blas import blas_threads_for
 from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
-from mlefast.estimators.solvers import SGD, Fit, Samples, lbfgs, steady_learning_rate
+from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
+from mlefast.estimators.solvers import Descent, Fit, LinearDescent, Samples, lbfgs, steady_learning_rate
 from mlefast.losses import cross_entropy
 from mlefast.softmax import log_softmax, softmax
 
@@ -45,24 +46,25 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Whether there is an intercept :math:`b`.
     class_weight : dict, "balanced" or None, default None
         A factor for the samples of each class; "balanced" makes all classes weigh the same.
-    solver : {"lbfgs", "sgd"}, default "lbfgs"
-        "lbfgs" sees all samples in every iteration. "sgd" takes steps on shuffled mini-batches, with momentum.
+    solver : {"lbfgs", "sgd", "adamw"}, default "lbfgs"
+        "lbfgs" sees all samples in every iteration. "sgd" takes steps on shuffled mini-batches, with momentum; "adamw"
+        takes adaptive ones. All seek the same solution: the prior is part of the objective, not a decay of its own.
     max_iter : int, default 100
-        The largest number of iterations; of epochs with "sgd".
+        The largest number of iterations; of epochs with "sgd" and "adamw".
     tol : float, default 1e-4
-        "lbfgs" stops when no entry of the mean gradient exceeds it; "sgd" when the objective per sample has not fallen
-        by it for `n_iter_no_change` epochs, 0 runs all epochs.
+        "lbfgs" stops when no entry of the mean gradient exceeds it; the others when the objective per sample has not
+        fallen by it for `n_iter_no_change` epochs, 0 runs all epochs.
     warm_start : bool, default False
         Start `fit` from the last solution.
     random_state : int, RandomState or None, default None
-        The order in which "sgd" visits the samples.
+        The order in which "sgd" and "adamw" visit the samples.
     verbose : int, default 0
         If positive, print the objective after every so many iterations.
     batch_size : int or "auto", default "auto"
-        Samples in a step of "sgd"; "auto" is the smaller of 128 and their number.
+        Samples in a step of "sgd" or "adamw"; "auto" is the smaller of 128 and their number.
     learning_rate_init : float or "auto", default "auto"
-        Step size of "sgd". "auto" is :math:`(1-\mu) / (\tfrac12 \overline{\|x\|^2} + \tfrac12 + \lambda)`, with which
-        descent on all samples could not overshoot.
+        Step size. "auto" is :math:`(1-\mu) / (\tfrac12 \overline{\|x\|^2} + \tfrac12 + \lambda)` for "sgd", with which
+        descent on all samples could not overshoot, and 0.001 for "adamw".
     momentum : float, default 0.9
         :math:`\mu` of "sgd", in [0, 1).
     nesterovs_momentum : bool, default True
@@ -185,7 +187,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SoftmaxClassifier:
-        """Continue with one epoch of stochastic gradient descent on these samples, whatever `solver` says.
+        """Continue with one epoch over these samples, by "adamw" if that is the `solver`, else by "sgd".
 
         Parameters
         ----------
@@ -221,11 +223,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             objective = self._objective(data)
             start = np.hstack([self.coef_, self.intercept_[:, None]]) if self.fit_intercept else self.coef_
             self._descent = self._new_descent(objective, start, data)
-        self._descent.objective.l2 = self._l2(data.total_weight)
-        with blas_threads_for(self._descent.batch_size * self._descent.parameters.size):
+        model = self._descent.model
+        model.objective.l2 = self._l2(data.total_weight)
+        with blas_threads_for(self._descent.batch_size * model.parameters.size):
             objective_value = self._descent.epoch(data)
         self._watch(len(self.loss_curve_) + 1, objective_value)
-        self._keep(self._descent.parameters, len(self.loss_curve_))
+        self._keep(model.parameters, len(self.loss_curve_))
         return self
 
     def decision_function(self, X: Any) -> npt.NDArray[np.floating[Any]]:
@@ -314,15 +317,27 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 data, max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change, watch=self._watch
             )
 
-    def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> SGD:
-        rate = self.learning_rate_init
-        return SGD(
-            objective,
-            start,
+    def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> Descent[LinearDescent]:
+        model = LinearDescent(objective, start)
+        rate: Any = self.learning_rate_init
+        optimizer: Optimizer
+        if self.solver == "adamw":
+            # The prior is part of the objective, as for every solver; none of it is left to decouple.
+            optimizer = AdamW(model.parameters, learning_rate=0.001 if rate == "auto" else float(rate))
+        else:
+            optimizer = SGD(
+                model.parameters,
+                learning_rate=(
+                    steady_learning_rate(data.X, objective.l2, self.momentum) if rate == "auto" else float(rate)
+                ),
+                momentum=self.momentum,
+                nesterov=self.nesterovs_momentum,
+            )
+        return Descent(
+            model,
+            optimizer,
+            name="adamw" if self.solver == "adamw" else "sgd",
             batch_size=128 if self.batch_size == "auto" else int(self.batch_size),
-            learning_rate=steady_learning_rate(data.X, objective.l2, self.momentum) if rate == "auto" else float(rate),
-            momentum=self.momentum,
-            nesterov=self.nesterovs_momentum,
             random=check_random_state(self.random_state),
         )
 
@@ -352,7 +367,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         check("penalty", self.penalty in ("l2", None), "'l2' or None")
         check("C", is_real(self.C) and self.C > 0, "a number > 0")
-        check("solver", self.solver in ("lbfgs", "sgd"), "'lbfgs' or 'sgd'")
+        check("solver", self.solver in ("lbfgs", "sgd", "adamw"), "'lbfgs', 'sgd' or 'adamw'")
         check("max_iter", is_count(self.max_iter), "an integer >= 1")
         check("tol", is_real(self.tol) and self.tol >= 0, "a number >= 0")
         check("batch_size", self.batch_size == "auto" or is_count(self.batch_size), "'auto' or an integer >= 1")
