@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlefast.estimators.mlp_classifier import MLPClassifier
 from mlefast.estimators.softmax_classifier import SoftmaxClassifier
 
-__all__ = ["SoftmaxClassifier"]
+__all__ = ["MLPClassifier", "SoftmaxClassifier"]

@@ -109,6 +109,14 @@ class Network:
                 limit = np.sqrt(6 / (n_in + n_out))
                 coef[...] = random.uniform(-limit, limit, coef.shape)
 
+    def take(self, coefs: Sequence[FloatArray], intercepts: Sequence[FloatArray]) -> bool:
+        """Copy parameters of another network, if its layers have the same sizes; return whether they have."""
+        if [coef.shape for coef in coefs] != [coef.shape for coef in self.coefs]:
+            return False
+        for target, source in zip([*self.coefs, *self.intercepts], [*coefs, *intercepts], strict=True):
+            target[...] = source
+        return True
+
     def penalty(self, l2: float) -> float:
         r"""Return the logarithm of the prior on the weights: :math:`\lambda/2\,\|W\|^2`."""
         return 0.5 * l2 * float(np.vdot(self.weights, self.weights)) if l2 else 0.0
@@ -121,17 +129,7 @@ class Network:
 
     def logits(self, X: Any) -> FloatArray:
         """Logits (samples, classes) of features (samples, features), dense or CSR; without dropout."""
-        logits = np.empty((X.shape[0], self.sizes[-1]), self.dtype)
-        for start in range(0, X.shape[0], _ROWS_AT_ONCE):
-            some = slice(start, start + _ROWS_AT_ONCE)
-            values = X[some]
-            for coef, intercept in zip(self.coefs[:-1], self.intercepts[:-1]):
-                values = values @ coef
-                values += intercept
-                self._activate(values, None, None)
-            _matmul(values, self.coefs[-1], logits[some])
-        logits += self.intercepts[-1]
-        return logits
+        return network_logits(X, self.coefs, self.intercepts, self.activation)
 
     def loss_and_gradient(
         self,
@@ -195,6 +193,28 @@ class Network:
         factor = uniform.reshape(values.shape)
         values *= factor
         slope *= factor
+
+
+def network_logits(
+    X: Any, coefs: Sequence[FloatArray], intercepts: Sequence[FloatArray], activation: str
+) -> FloatArray:
+    """Logits (samples, classes) of features (samples, features), dense or CSR.
+
+    They have the wider one of the dtypes of features and weights. Hidden units exist for some thousand samples at a
+    time only.
+    """
+    logits = np.empty((X.shape[0], coefs[-1].shape[1]), np.result_type(X.dtype, coefs[-1].dtype))
+    activate = ACTIVATIONS[activation]
+    for start in range(0, X.shape[0], _ROWS_AT_ONCE):
+        some = slice(start, start + _ROWS_AT_ONCE)
+        values = X[some]
+        for coef, intercept in zip(coefs[:-1], intercepts[:-1]):
+            values = values @ coef
+            values += intercept
+            activate(values, None, None)
+        _matmul(values, coefs[-1], logits[some])
+    logits += intercepts[-1]
+    return logits
 
 
 def _matmul(X: Any, coef: FloatArray, out: FloatArray) -> None:

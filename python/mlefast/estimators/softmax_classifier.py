@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,14 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mlefast._arguments import describe
 from mlefast.estimators.blas import blas_threads_for
 from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.solvers import Descent, Fit, LinearDescent, Samples, lbfgs, steady_learning_rate
+from mlefast.estimators.validation import check_parameter, class_codes, is_count, is_real, weight_of_samples
 from mlefast.losses import cross_entropy
 from mlefast.softmax import log_softmax, softmax
 
@@ -212,7 +211,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise ValueError(f"classes: received {known}; accepted: those of the first call, {self.classes_}")
         if len(known) < 2:
             raise ValueError(f"classes: received {known}; accepted: at least 2 labels")
-        codes = self._codes(y, known)
+        codes = class_codes(y, known)
         self.classes_ = known
         data = Samples(X, codes, self._weights(X, codes, sample_weight))
         if first:
@@ -257,7 +256,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the log-likelihood of labelled samples, in nats: the (weighted) sum of log P(y | x)."""
         logits = self._logits(X)
-        losses = cross_entropy(logits, self._codes(np.asarray(y), self.classes_), reduction="none")
+        losses = cross_entropy(logits, class_codes(np.asarray(y), self.classes_), reduction="none")
         if sample_weight is not None:
             losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
         return -float(np.sum(losses, dtype=np.float64))
@@ -273,27 +272,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         dtype = np.result_type(X.dtype, self.coef_.dtype)
         return linear_logits(X.astype(dtype, copy=False), self.coef_.astype(dtype), self.intercept_.astype(dtype))
 
-    def _codes(self, y: Any, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        known = np.isin(y, classes)
-        if not known.all():
-            raise ValueError(f"y: received the label {y[~known].tolist()[0]!r}; accepted: {classes.tolist()}")
-        codes: npt.NDArray[np.int64] = np.searchsorted(classes, y).astype(np.int64)
-        return codes
-
     def _weights(self, X: Any, codes: Any, sample_weight: Any) -> FloatArray | None:
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight: FloatArray = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True, ensure_non_negative=True)
-        if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_[codes], **self._for_balance(sample_weight)
-            )
-            weight *= by_class[codes].astype(weight.dtype)
-        return weight
-
-    @staticmethod
-    def _for_balance(sample_weight: Any) -> dict[str, Any]:
-        return {} if sample_weight is None else {"sample_weight": sample_weight}
+        return weight_of_samples(X, codes, self.classes_, sample_weight, self.class_weight)
 
     def _l2(self, total_weight: float) -> float:
         return 0.0 if self.penalty is None or math.isinf(self.C) else 1.0 / (self.C * total_weight)
@@ -355,16 +335,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.n_iter_ = n_iter
 
     def _check_parameters(self) -> None:
-        def check(name: str, valid: bool, accepted: str) -> None:
-            if not valid:
-                raise ValueError(f"{name}: received {describe(getattr(self, name))}; accepted: {accepted}")
-
-        def is_real(value: Any) -> bool:
-            return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-
-        def is_count(value: Any) -> bool:
-            return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
-
+        check = partial(check_parameter, self)
         check("penalty", self.penalty in ("l2", None), "'l2' or None")
         check("C", is_real(self.C) and self.C > 0, "a number > 0")
         check("solver", self.solver in ("lbfgs", "sgd", "adamw"), "'lbfgs', 'sgd' or 'adamw'")
