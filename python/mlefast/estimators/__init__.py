@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from mlefast.estimators.inference import MaximumLikelihoodResult
 from mlefast.estimators.mlp_classifier import MLPClassifier
 from mlefast.estimators.softmax_classifier import SoftmaxClassifier
 
-__all__ = ["MLPClassifier", "SoftmaxClassifier"]
+__all__ = ["MLPClassifier", "MaximumLikelihoodResult", "SoftmaxClassifier"]

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mlefast.estimators.blas import blas_threads_for
+from mlefast.estimators.inference import MaximumLikelihoodResult, maximum_likelihood_statistics
 from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.solvers import Descent, Fit, LinearDescent, Samples, lbfgs, steady_learning_rate
@@ -260,6 +261,69 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if sample_weight is not None:
             losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
         return -float(np.sum(losses, dtype=np.float64))
+
+    def statistics(self, X: Any, y: Any, sample_weight: Any = None) -> MaximumLikelihoodResult:
+        """Statistics of maximum likelihood: standard errors, tests, intervals, criteria.
+
+        They are those of coefficients against the first class, as of statsmodels' ``MNLogit``, at the maximum of the
+        likelihood: Newton's method takes the fitted coefficients to its last digits.
+
+        Parameters
+        ----------
+        X, y : array_like
+            The samples of `fit`.
+        sample_weight : array_like, shape (n_samples,), optional
+            Those of `fit`. They are counts: a weight of 2 is two samples.
+
+        Returns
+        -------
+        MaximumLikelihoodResult
+            ``print(result.summary())`` shows all of it.
+
+        Raises
+        ------
+        ValueError
+            If the fit is penalised or has class weights, so that it is none of maximum likelihood; if the likelihood
+            has no single maximum (too few samples, linearly dependent features, separable classes); if the maximum for
+            these samples is not where `fit` has ended.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from mlefast import SoftmaxClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> X, y = X[50:, :2], y[50:]
+        >>> model = SoftmaxClassifier(penalty=None, tol=1e-8).fit(X, y)
+        >>> result = model.statistics(X, y)
+        >>> result.names
+        ('intercept', 'x0', 'x1')
+        >>> result.standard_errors.round(2)
+        array([[3.1 , 0.51, 0.86]])
+        """
+        check_is_fitted(self)
+        if self._l2(1.0) > 0:
+            raise ValueError(
+                f"penalty: received {self.penalty!r} with C={self.C:g}; accepted: None (or C=inf): a prior biases the "
+                "coefficients, and the curvature of the likelihood alone does not give their errors"
+            )
+        if self.class_weight is not None:
+            raise ValueError(
+                f"class_weight: received {self.class_weight!r}; accepted: None: weighted classes are not a likelihood"
+            )
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        coef: Any = np.hstack([self.intercept_[:, None], self.coef_]) if self.fit_intercept else self.coef_
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(X.shape[1])])
+        return maximum_likelihood_statistics(
+            coef[1:] - coef[0] if len(coef) > 1 else coef,
+            X,
+            class_codes(y, self.classes_),
+            weight,
+            classes=tuple(self.classes_.tolist()),
+            names=(*(("intercept",) if self.fit_intercept else ()), *map(str, names)),
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
