@@ -15,7 +15,9 @@ WITH_EXAMPLES = [
     "mlefast.losses",
     "mlefast.softmax",
     "mlefast.estimators.mlp_classifier",
+    "mlefast.calibration",
     "mlefast.estimators.softmax_classifier",
+    "mlefast.estimators.temperature_calibrator",
 ]
 
 

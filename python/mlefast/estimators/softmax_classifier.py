@@ -96,7 +96,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     >>> from sklearn.datasets import load_iris
     >>> from mlefast import SoftmaxClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> SoftmaxClassifier().fit(X, y).score(X, y)
+    >>> SoftmaxClassifier(max_iter=1000).fit(X, y).score(X, y)
     0.97...
     """
 
@@ -298,7 +298,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         >>> result.names
         ('intercept', 'x0', 'x1')
         >>> result.standard_errors.round(2)
-        array([[3.1 , 0.51, 0.86]])
+        array([[3.1 , 0.52, 0.86]])
         """
         check_is_fitted(self)
         if self._l2(1.0) > 0:
