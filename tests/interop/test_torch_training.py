@@ -73,11 +73,11 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_steps(rule):
     random = np.random.default_rng(0)
-    ours = random.standard_normal(10_000)
+    ours = random.standard_normal(200_000)
     theirs = torch.from_numpy(ours.copy()).requires_grad_()
     optimizer, torch_optimizer = RULES[rule][0](ours), RULES[rule][1]([theirs])
-    for _ in range(20):
-        gradient = random.standard_normal(10_000)
+    for _ in range(10):
+        gradient = random.standard_normal(200_000)
         theirs.grad = torch.from_numpy(gradient.copy())
         torch_optimizer.step()
         optimizer.step(ours, gradient)

@@ -15,7 +15,7 @@ from mlefast.losses import cross_entropy_and_grad
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
-_SCRATCH = 8192  # elements
+_SCRATCH = 131072  # elements, as the optimisers' blocks
 _ROWS_AT_ONCE = 4096  # samples whose hidden units are kept at a time when nothing has to flow back
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
-_BLOCK = 8192  # elements: the four arrays of a rule stay in a cache of 256 KB, calls cost a fiftieth of the work
+_BLOCK = 131072  # elements: the four arrays of a rule take 2 MB, calls cost little; measured best of 4096 to 2^30
 
 
 class Optimizer(Protocol):
