@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/test_losses.py", "tests/test_softmax.py", "tests/test_threads.py", "tests/test_kernels.py"]
+HALVES = ["tests/test_halves.py"]
 ESTIMATORS = ["tests/estimators", "-k", "not test_scikit_learn"]
 
 
@@ -30,6 +31,7 @@ class Mutation(NamedTuple):
 
 STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
 ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src/cpp/run.hpp"
+AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
 OBJECTIVE, SOLVERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/solvers.py"
@@ -106,6 +108,15 @@ MUTATIONS = [
     ),
     Mutation("ignored rows get a gradient", ROWS, "if (target.ignored) {", "if (target.ignored && !out) {"),
     Mutation("ignored short rows keep their NaN", COLUMNS, "if (!plain) loss = Ops::keep(wanted[w], loss);", ""),
+    Mutation("halves: bfloat16 is cut off", AVX2, "_mm256_set1_epi32(0x7fff)", "_mm256_set1_epi32(0)", HALVES),
+    Mutation(
+        "halves: exponentials wait in a stage that rows share",
+        ROWS,
+        "scratch + (n + block - 1) / block",
+        "scratch",
+        HALVES,
+    ),
+    Mutation("halves: rounded to a wrong even number", STORAGE, "0xfff + (magnitude >> 13 & 1)", "0x1000", HALVES),
     Mutation("labels are not checked", NUMPY, "if position >= 0:", "if position > 2**40:"),
     Mutation("labels: one too many is accepted", DRIVER, "if (y < 0 || y >= classes) {", "if (y < 0 || y > classes) {"),
     Mutation("labels: negative ones are accepted", DRIVER, "if (y < 0 || y >= classes) {", "if (y >= classes) {"),
@@ -167,6 +178,10 @@ MUTATIONS = [
 ]
 
 
+def is_compiled(mutation: Mutation) -> bool:
+    return mutation.file.startswith("src/")
+
+
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
 
@@ -178,7 +193,7 @@ def install(python: Path, source: Path) -> subprocess.CompletedProcess[str]:
 
 def first_failure(python: Path, source: Path, mutation: Mutation) -> str | None:
     """What the tests say of a mutated source: the first that fails, or None if all pass."""
-    if mutation.file.startswith("src/") and (built := install(python, source)).returncode:
+    if is_compiled(mutation) and (built := install(python, source)).returncode:
         return f"does not compile: {built.stderr.strip().splitlines()[-1]}"
     done = run(python, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *mutation.tests, cwd=source)
     if done.returncode == 0:
@@ -189,6 +204,7 @@ def first_failure(python: Path, source: Path, mutation: Mutation) -> str | None:
 
 def main(words: list[str]) -> int:
     chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    chosen.sort(key=is_compiled)  # those in Python first, while the module is as it should be
     survivors = 0
     with tempfile.TemporaryDirectory() as temporary:
         source, python = Path(temporary) / "source", Path(temporary) / "venv/bin/python"

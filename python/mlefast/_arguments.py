@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -15,7 +16,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
-STORAGE = (np.dtype(np.float32), np.dtype(np.float64))
+STORAGE = ("float16", "bfloat16", "float32", "float64")  # bfloat16 is ml_dtypes', and not needed to know its name
 
 
 def describe(value: object) -> str:
@@ -26,15 +27,34 @@ def describe(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
-# An array of logits: float32 or float64 as it is; lists, scalars and integers as float64. Kernels read native byte
+# What numbers stored in a dtype are computed in: the dtype of losses, weights and upstream gradients.
+def compute_dtype(storage: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64 if storage == np.float64 else np.float32)
+
+
+# Anything as a NumPy array, other libraries' CPU arrays without a copy. Those cannot hand over their bfloat16, for
+# which NumPy has no type of its own: it goes through its bits and ml_dtypes.
+def as_numpy(x: Any) -> Array:
+    if str(getattr(x, "dtype", None)) != "torch.bfloat16" or x.requires_grad or x.device.type != "cpu":
+        return np.asarray(x)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise TypeError("received a tensor of bfloat16; accepted: with the package ml_dtypes installed") from None
+    bits: Array = x.view(sys.modules["torch"].int16).numpy()
+    return bits.view(bfloat16)
+
+
+# An array of logits: floating numbers as they are; lists, scalars and integers as float64. Kernels read native byte
 # order at natural alignment; anything else is copied.
 def as_logits(x: object, name: str = "logits") -> FloatArray:
-    array = np.asarray(x)
+    array = as_numpy(x)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
-    elif array.dtype.newbyteorder("=") not in STORAGE:
+    elif array.dtype.name not in STORAGE:
         raise TypeError(
-            f"{name}: received {describe(array)}; accepted: float32, float64, and integers, which are taken as float64"
+            f"{name}: received {describe(array)}; accepted: {', '.join(STORAGE)}, and integers, which are taken as "
+            "float64"
         )
     if not array.dtype.isnative or not array.flags.aligned:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -96,16 +116,20 @@ def wrong_target(target: IntArray, position: int, classes: int, ignore_index: in
     )
 
 
+def is_real_dtype(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iuf" or dtype.name == "bfloat16"
+
+
 # A number for each class.
 def as_weight(weight: object, classes: int, dtype: np.dtype[Any], name: str = "weight") -> FloatArray | None:
     if weight is None:
         return None
     array = np.asarray(weight)
-    if array.dtype.kind not in "iuf":
+    if not is_real_dtype(array.dtype):
         raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers, one for each class")
     if array.shape != (classes,):
         raise ValueError(f"{name}: received shape {array.shape}; accepted: ({classes},), one number for each class")
-    return np.ascontiguousarray(array, dtype=dtype)
+    return np.ascontiguousarray(array, dtype=compute_dtype(dtype))
 
 
 # An integer that marks rows to leave out; it need not be negative.
@@ -155,14 +179,14 @@ def as_upstream(
     if upstream is None:
         return 1.0, None
     array = np.asarray(upstream)
-    if array.dtype.kind not in "iuf":
+    if not is_real_dtype(array.dtype):
         raise TypeError(f"upstream: received {describe(array)}; accepted: real numbers")
     if array.ndim == 0:
         return float(array), None
     shape = rows if reduction == "none" else ()
     if array.shape != shape:
         raise ValueError(f"upstream: received shape {array.shape}; accepted: a scalar or the loss's shape, {shape}")
-    return 1.0, np.ascontiguousarray(array, dtype=dtype)
+    return 1.0, np.ascontiguousarray(array, dtype=compute_dtype(dtype))
 
 
 # An array to write the result to: like the input, contiguous, and either the input itself or apart from it.
@@ -172,7 +196,7 @@ def as_out(out: object, like: FloatArray, name: str = "logits") -> FloatArray | 
     if not isinstance(out, np.ndarray):
         if not hasattr(out, "__dlpack__"):
             raise TypeError(f"out: received {describe(out)}; accepted: an array like {name}")
-        out = np.asarray(out)  # another library's array on the CPU: the same memory
+        out = as_numpy(out)  # another library's array on the CPU: the same memory
     if out.dtype != like.dtype or out.shape != like.shape:
         raise ValueError(f"out: received {describe(out)}; accepted: dtype {like.dtype} and shape {like.shape}")
     if not out.flags.c_contiguous:

@@ -39,7 +39,7 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of float32 or float64, shape (..., C, ...)
+    logits : array_like of float16, bfloat16, float32 or float64, shape (..., C, ...)
         Unnormalised log-probabilities, with any strides. Lists and integers are taken as float64. -inf masks a class.
     target : array_like of int, the shape of `logits` without `axis`
         Class indices from 0 to C - 1, of any integer dtype.
@@ -58,8 +58,9 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        The loss, of the dtype of `logits`; with ``reduction="none"`` in the shape of `target`. +inf where the target's
-        own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as the mean of no rows.
+        The loss, of the dtype of `logits` (float32 for halves); with ``reduction="none"`` in the shape of `target`.
+        +inf where the target's own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as
+        the mean of no rows.
 
     Raises
     ------
@@ -79,7 +80,8 @@ def cross_entropy(
     It is computed as :math:`(m - x_y) + \operatorname{log1p}(\sum_{k \ne \operatorname{argmax}} e^{x_k - m})` with
     :math:`m = \max x`, so that neither large logits nor a confident row cost digits: where one logit leads by 25, the
     loss is 1.4e-11 times the number of others, not 0. Sums over rows are taken in float64, in an order that does not
-    depend on the number of threads.
+    depend on the number of threads. Halves (float16, bfloat16) are computed in float32; what is written is its result,
+    rounded once.
 
     Examples
     --------

@@ -17,7 +17,7 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = None) -
 
     Parameters
     ----------
-    x : array_like of float32 or float64
+    x : array_like of float16, bfloat16, float32 or float64
         Logits. Lists and integers are taken as float64.
     axis : int, tuple of int or None, default -1
         The axis or axes over which the entries sum to 1; None: all of them.
@@ -61,7 +61,7 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = Non
 
     Parameters
     ----------
-    x : array_like of float32 or float64
+    x : array_like of float16, bfloat16, float32 or float64
         Logits. Lists and integers are taken as float64.
     axis : int, tuple of int or None, default -1
         The axis or axes over which the probabilities sum to 1; None: all of them.
@@ -93,7 +93,7 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
 
     Parameters
     ----------
-    x : array_like of float32 or float64
+    x : array_like of float16, bfloat16, float32 or float64
         Lists and integers are taken as float64.
     axis : int, tuple of int or None, default -1
         The axis or axes to sum over; None: all of them.
@@ -103,7 +103,8 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     Returns
     -------
     ndarray or scalar
-        Of the dtype of `x`. -inf where all entries are -inf, +inf where one is +inf, NaN where one is NaN.
+        Of the dtype of `x` (float32 for halves). -inf where all entries are -inf, +inf where one is +inf, NaN where
+        one is NaN.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-// A row per lane: the class axis is not the last one, or it is so short that rows are transposed into this form.
+// A row per lane: the class axis is not the last one, or it is so short that rows are transposed into this form. Rows
+// of halves are copied into it.
 //
 // A tile is W vectors of rows side by side, which are neighbours in memory; K / W classes are worked on at once. Its
 // first pass brings it into the second-level cache and finds each row's maximum, the second sums up the exponentials
@@ -153,7 +154,7 @@ template <class Ops, class Task, int W> class ColumnTile : ColumnPasses<Ops, Tas
   using Passes::Passes, Passes::rows;
 
   // x and out may be the run's arrays, from its row r on, or a copy of those rows.
-  void work(const Run<T>& run, int64_t r, Sum<Ops>& total) {
+  template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
     read_targets(run, r);
     Passes::find_maxima();
     Passes::sum_up();
@@ -187,7 +188,7 @@ template <class Ops, class Task, int W> class ColumnTile : ColumnPasses<Ops, Tas
   Vec logit[W], scale[W];
   bool plain;  // no row is ignored, no lane empty
 
-  MLEFAST_FN void read_targets(const Run<T>& run, int64_t r) {
+  template <class S> MLEFAST_FN void read_targets(const Run<S>& run, int64_t r) {
     plain = whole;
     for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
     if constexpr (Task::has_target) {
@@ -225,12 +226,11 @@ template <class Ops, class Task, int W> class ColumnTile : ColumnPasses<Ops, Tas
   }
 };
 
-// Rows that are neighbours in memory, class by class.
-template <class Ops, class Task> void run_columns(const Run<typename Ops::Value>& run, typename Ops::Value*) {
+// Rows that lie as a tile wants them.
+template <class Ops, class Task> void run_in_place(const Run<typename Ops::Value>& run, Sum<Ops>& total) {
   using Wide = ColumnTile<Ops, Task, 4>;
   using Narrow = ColumnTile<Ops, Task, 1>;
   constexpr bool writes = Task::emit != rules::Emit::nothing;
-  Sum<Ops> total;
   int64_t r = 0;
   for (; r + Wide::rows <= run.rows; r += Wide::rows) {
     Wide tile(run.x + r, run.x_class, writes ? run.out + r : nullptr, run.out_class, run.classes, Wide::rows);
@@ -241,35 +241,52 @@ template <class Ops, class Task> void run_columns(const Run<typename Ops::Value>
     Narrow tile(run.x + r, run.x_class, writes ? run.out + r : nullptr, run.out_class, run.classes, n);
     tile.work(run, r, total);
   }
-  if (Task::has_value && run.total) *run.total = total.total();
 }
 
-// Short rows of contiguous classes: transposed into scratch (4 vectors of rows x classes), where a row is a lane.
-template <class Ops, class Task, int W>
-MLEFAST_FN int64_t pack_some(const Run<typename Ops::Value>& run, int64_t r, typename Ops::Value* scratch,
-                             Sum<Ops>& total) {
+// Rows that are brought into that form by a `Mover`, W vectors of them at a time, from row r on; the row it got to.
+template <class Ops, class Task, class Mover, int W, class S>
+MLEFAST_FN int64_t run_moved(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
   using Tile = ColumnTile<Ops, Task, W>;
+  constexpr bool transposes = std::is_same_v<Mover, Transposer<Ops>>;
   constexpr int lanes = Ops::lanes;
+  const int64_t x_row = transposes ? run.x_row : 1, x_other = transposes ? run.x_row : run.x_class;
+  const int64_t out_row = transposes ? run.out_row : 1, out_other = transposes ? run.out_row : run.out_class;
   for (; r + (W > 1 ? Tile::rows : 1) <= run.rows; r += Tile::rows) {
     const int64_t n = run.rows - r < Tile::rows ? run.rows - r : Tile::rows, part = W > 1 ? lanes : n;
     for (int w = 0; w < W; ++w)
-      Transposer<Ops>::gather(run.x + (r + w * lanes) * run.x_row, run.x_row, part, run.classes, scratch + w * lanes,
-                              Tile::rows);
+      Mover::gather(run.x + (r + w * lanes) * x_row, x_other, part, run.classes, scratch + w * lanes, Tile::rows);
     Tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n).work(run, r, total);
     if (Task::emit != rules::Emit::nothing)
       for (int w = 0; w < W; ++w)
-        Transposer<Ops>::scatter(scratch + w * lanes, Tile::rows, part, run.classes,
-                                 run.out + (r + w * lanes) * run.out_row, run.out_row);
+        Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, run.out + (r + w * lanes) * out_row,
+                       out_other);
   }
   return r;
 }
 
-template <class Ops, class Task> void run_packed(const Run<typename Ops::Value>& run, typename Ops::Value* scratch) {
-  constexpr int64_t cache = 16384 / sizeof(typename Ops::Value);  // half of the first-level cache
-  Sum<Ops> total;
+// As many rows at a time as `cache` elements hold.
+template <class Ops, class Task, class Mover, class S>
+MLEFAST_FN void run_moved(const Run<S>& run, int64_t cache, typename Ops::Value* scratch, Sum<Ops>& total) {
   int64_t r = 0;
-  if (4 * Ops::lanes * run.classes <= cache) r = pack_some<Ops, Task, 4>(run, r, scratch, total);
-  pack_some<Ops, Task, 1>(run, r, scratch, total);
+  if (4 * Ops::lanes * run.classes <= cache) r = run_moved<Ops, Task, Mover, 4>(run, r, scratch, total);
+  run_moved<Ops, Task, Mover, 1>(run, r, scratch, total);
+}
+
+// Rows that are neighbours in memory, class by class.
+template <class Ops, class Task, class S> void run_columns(const Run<S>& run, typename Ops::Value* scratch) {
+  Sum<Ops> total;
+  if constexpr (is_half<S>)
+    run_moved<Ops, Task, Copier<Ops>>(run, staged_columns, scratch, total);
+  else
+    run_in_place<Ops, Task>(run, total);
+  if (Task::has_value && run.total) *run.total = total.total();
+}
+
+// Short rows of contiguous classes, transposed.
+template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typename Ops::Value* scratch) {
+  constexpr int64_t half_of_first_cache = 16384 / sizeof(typename Ops::Value);
+  Sum<Ops> total;
+  run_moved<Ops, Task, Transposer<Ops>>(run, half_of_first_cache, scratch, total);
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#ifdef MLEFAST_HAS_AVX2
+#include <cpuid.h>
+#endif
+
 namespace mlefast {
 namespace {
 
@@ -12,14 +16,24 @@ struct Candidate {
   bool (*supported)();
 };
 
+#ifdef MLEFAST_HAS_AVX2
+bool has_f16c() {  // which __builtin_cpu_supports of older compilers does not know
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 // clang-format off
 const Candidate candidates[] = {  // best first
-#ifdef MLEFAST_HAS_AVX512
+#if defined(MLEFAST_EMULATED_AVX512)
+    {&avx512_set, [] { return true; }},
+#elif defined(MLEFAST_HAS_AVX512)
     {&avx512_set, [] { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"); }},
 #endif
 #ifdef MLEFAST_HAS_AVX2
-    {&avx2_set, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {&avx2_set, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                            has_f16c(); }},
 #endif
 #ifdef MLEFAST_HAS_NEON
     {&neon_set, [] { return true; }},

@@ -59,10 +59,11 @@ template <class T, size_t few> class Buffer {
   T* data() { return heap_ ? heap_.get() : local_; }
 };
 
-template <class T> class Driver {
-  const Call<T>& call;
-  const StorageKernels<T>& set;
-  const Kernels<T>& kernel;
+template <class S> class Driver {
+  using T = ValueOf<S>;
+  const Call<S>& call;
+  const StorageKernels<S>& set;
+  const Kernels<S>& kernel;
   const RowAxis last;
   const int64_t inner, outer;  // rows along the last axis, and how many times that is repeated
 
@@ -70,12 +71,12 @@ template <class T> class Driver {
   int64_t chunk_rows;     // rows that a thread takes at a time
   int64_t run_rows;       // rows of one kernel call
   int64_t scratch_size;   // elements for each thread
-  int64_t copied_at = 0;  // where in the scratch copied rows lie
+  int64_t copied_at = 0;  // where in the scratch copied rows lie, in elements of T
 
  public:
-  Driver(const InstructionSet& isa, int task, const Call<T>& c)
+  Driver(const InstructionSet& isa, int task, const Call<S>& c)
       : call(c),
-        set(isa.kernels<T>()),
+        set(isa.kernels<S>()),
         kernel(set.task[task]),
         last(c.axes.last()),
         inner(last.rows),
@@ -128,8 +129,10 @@ template <class T> class Driver {
     return call.classes <= set.packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
   }
   int64_t scratch_of(Form f) const {
-    if (f == Form::packed) return call.classes <= set.packed_limit ? 4 * set.lanes * call.classes : 0;
-    return f == Form::rows ? blocks() : 0;
+    const int64_t tile = set.lanes * call.classes;  // a vector of rows
+    if (f == Form::packed) return call.classes <= set.packed_limit ? 4 * tile : 0;
+    if (f == Form::columns) return !is_half<S> ? 0 : 4 * tile <= staged_columns ? 4 * tile : tile;
+    return f == Form::rows ? blocks() + (kernel.staged ? call.classes : 0) : 0;
   }
 
   // One allocation for all threads, each part on cache lines of its own.
@@ -148,7 +151,7 @@ template <class T> class Driver {
     for (int64_t row = begin; row < end; row += run_rows) {
       const int64_t n = std::min(run_rows, end - row), position = run_index * inner + row;
       double sum = 0;
-      Run<T> run = make_run(position, n, targets);
+      Run<S> run = make_run(position, n, targets);
       run.x = call.x + offset.x_stride + row * last.x_stride;
       run.out = call.out ? call.out + offset.out_stride + row * last.out_stride : nullptr;
       run.total = &sum;
@@ -171,8 +174,8 @@ template <class T> class Driver {
     return total;
   }
 
-  Run<T> make_run(int64_t position, int64_t n, int64_t* targets) const {
-    Run<T> run{};
+  Run<S> make_run(int64_t position, int64_t n, int64_t* targets) const {
+    Run<S> run{};
     run.rows = n, run.classes = call.classes;
     run.x_row = last.x_stride, run.x_class = call.x_class;
     run.out_row = last.out_stride, run.out_class = call.out_class;
@@ -190,9 +193,9 @@ template <class T> class Driver {
   }
 
   // Neither classes nor rows are contiguous, or not alike in x and out: through a contiguous copy of a few rows.
-  void run_copied(Run<T> run, T* scratch) const {
-    const Run<T> origin = run;
-    T* copy = scratch + copied_at;
+  void run_copied(Run<S> run, T* scratch) const {
+    const Run<S> origin = run;
+    S* copy = reinterpret_cast<S*>(scratch + copied_at);
     for (int64_t r = 0; r < run.rows; ++r)
       for (int64_t c = 0; c < run.classes; ++c)
         copy[r * run.classes + c] = origin.x[r * origin.x_row + c * origin.x_class];
@@ -210,36 +213,39 @@ template <class T> class Driver {
     const int64_t n = call.classes, segments = (n + segment_length - 1) / segment_length;
     const Team team(segments);
     std::vector<Part> parts(static_cast<size_t>(segments));
-    std::vector<T> block_max(static_cast<size_t>(blocks()));
+    std::vector<T> block_max(static_cast<size_t>(blocks())), own_stage(kernel.staged ? static_cast<size_t>(n) : 0);
     double total = 0;
     for (int64_t r = 0; r < inner * outer; ++r) {
       const RowAxis offset = call.axes.offset(r / inner);
-      const T* x = call.x + offset.x_stride + r % inner * last.x_stride;
-      T* out = call.out ? call.out + offset.out_stride + r % inner * last.out_stride : nullptr;
+      const S* x = call.x + offset.x_stride + r % inner * last.x_stride;
+      S* out = call.out ? call.out + offset.out_stride + r % inner * last.out_stride : nullptr;
+      T* stage = own_stage.data();
+      if constexpr (!is_half<S>) stage = out;
       int64_t label = 0;
       double sum = 0;
-      Run<T> run = make_run(r, 1, &label);
+      Run<S> run = make_run(r, 1, &label);
       run.x = x, run.out = out, run.total = &sum;
       const Target<T> target = kernel.first_target(run);
       if (target.ignored) {
         if (run.value) *run.value = 0;
-        if (out) std::fill(out, out + n, T(0));
+        if (out) std::fill(out, out + n, S{});
         continue;
       }
       const auto length = [&](int64_t s) { return std::min(segment_length, n - s * segment_length); };
       team.for_each(segments, [&](int64_t s, int) {
         const int64_t at = s * segment_length;
-        parts[static_cast<size_t>(s)] =
-            kernel.scan(x + at, length(s), out ? out + at : out, &block_max[static_cast<size_t>(at / block_length<T>)]);
+        parts[static_cast<size_t>(s)] = kernel.scan(x + at, length(s), stage ? stage + at : stage,
+                                                    &block_max[static_cast<size_t>(at / block_length<T>)]);
       });
       const Settled settled = kernel.settle(run, target, parts.data(), segments);
       total += sum;
       if (!out) continue;
       team.for_each(segments, [&](int64_t s, int) {
         const int64_t at = s * segment_length;
-        kernel.finish(x + at, out + at, length(s), &block_max[static_cast<size_t>(at / block_length<T>)], settled);
+        kernel.finish(x + at, stage ? stage + at : stage, out + at, length(s),
+                      &block_max[static_cast<size_t>(at / block_length<T>)], settled);
       });
-      if (target.index >= 0) out[target.index] = static_cast<T>(settled.at_target);
+      if (target.index >= 0) out[target.index] = from_value<S>(static_cast<T>(settled.at_target));
     }
     return total;
   }
@@ -247,8 +253,8 @@ template <class T> class Driver {
 
 }  // namespace
 
-template <class T> double run_task(const InstructionSet& set, int task, const Call<T>& call) {
-  return call.axes.rows() == 0 ? 0 : Driver<T>(set, task, call).run();
+template <class S> double run_task(const InstructionSet& set, int task, const Call<S>& call) {
+  return call.axes.rows() == 0 ? 0 : Driver<S>(set, task, call).run();
 }
 
 template <class T>
@@ -286,6 +292,8 @@ TargetCheck check_targets(const void* target, int bytes, bool is_signed, int64_t
 
 template double run_task(const InstructionSet&, int, const Call<float>&);
 template double run_task(const InstructionSet&, int, const Call<double>&);
+template double run_task(const InstructionSet&, int, const Call<Float16>&);
+template double run_task(const InstructionSet&, int, const Call<BFloat16>&);
 template TargetCheck check_targets(const void*, int, bool, int64_t, int64_t, int64_t, const float*);
 template TargetCheck check_targets(const void*, int, bool, int64_t, int64_t, int64_t, const double*);
 

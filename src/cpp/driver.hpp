@@ -51,9 +51,10 @@ class RowAxes {
   }
 };
 
-template <class T> struct Call {
-  const T* x;
-  T* out;  // or null; x itself, with the same strides, to overwrite it
+template <class S> struct Call {
+  using T = ValueOf<S>;
+  const S* x;
+  S* out;  // or null; x itself, with the same strides, to overwrite it
   int64_t classes, x_class, out_class;
   RowAxes axes;  // the last one varies fastest in target, upstream and value
 
@@ -69,7 +70,7 @@ template <class T> struct Call {
 };
 
 // The sum of the values, or 0 for a task without values.
-template <class T> double run_task(const InstructionSet& set, int task, const Call<T>& call);
+template <class S> double run_task(const InstructionSet& set, int task, const Call<S>& call);
 
 struct TargetCheck {
   int64_t first_wrong;  // the position of the first target outside [0, classes) and not ignored, or -1

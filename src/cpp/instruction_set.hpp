@@ -7,10 +7,11 @@
 
 namespace mlefast {
 
-template <class T> struct StorageKernels {
+template <class S> struct StorageKernels {
+  using T = ValueOf<S>;
   int lanes;
   int64_t packed_limit;  // rows of at most so many classes go through `packed`
-  Kernels<T> task[rules::Tasks::size];
+  Kernels<S> task[rules::Tasks::size];
   void (*exp)(const T* x, T* y, int64_t n);  // of x <= 0, for the tests of its promise
 };
 
@@ -18,12 +19,16 @@ struct InstructionSet {
   const char* name;
   StorageKernels<float> float32;
   StorageKernels<double> float64;
+  StorageKernels<Float16> float16;
+  StorageKernels<BFloat16> bfloat16;
 
-  template <class T> const StorageKernels<T>& kernels() const;
+  template <class S> const StorageKernels<S>& kernels() const {
+    if constexpr (std::is_same_v<S, float>) return float32;
+    if constexpr (std::is_same_v<S, double>) return float64;
+    if constexpr (std::is_same_v<S, Float16>) return float16;
+    if constexpr (std::is_same_v<S, BFloat16>) return bfloat16;
+  }
 };
-
-template <> inline const StorageKernels<float>& InstructionSet::kernels<float>() const { return float32; }
-template <> inline const StorageKernels<double>& InstructionSet::kernels<double>() const { return float64; }
 
 // One for each file in isa/, built where the compiler can (CMakeLists.txt).
 extern const InstructionSet scalar_set, avx2_set, avx512_set, neon_set;

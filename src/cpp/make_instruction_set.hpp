@@ -16,17 +16,27 @@ template <class Ops> void exp_array(const typename Ops::Value* x, typename Ops::
   }
 }
 
-template <class Ops, class... Task> constexpr StorageKernels<typename Ops::Value> make_kernels(rules::List<Task...>) {
-  return {
-      Ops::lanes,
-      128,
-      {{RowKernel<Ops, Task>::rows, run_packed<Ops, Task>, run_columns<Ops, Task>, RowKernel<Ops, Task>::first_target,
-        RowKernel<Ops, Task>::scan, RowKernel<Ops, Task>::settle_parts, RowKernel<Ops, Task>::finish}...},
-      exp_array<Ops>};
+template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
+  using Rows = RowKernel<Ops, Task, S>;
+  return {Rows::rows,
+          run_packed<Ops, Task, S>,
+          run_columns<Ops, Task, S>,
+          needs_stage<Task, S>,
+          Rows::first_target,
+          Rows::scan,
+          Rows::settle_parts,
+          Rows::finish};
+}
+
+template <class S, template <class> class Isa, class... Task>
+constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
+  using Ops = Math<Isa<ValueOf<S>>>;
+  return {Ops::lanes, 128, {make_task<S, Ops, Task>()...}, exp_array<Ops>};
 }
 
 template <template <class> class Isa> constexpr InstructionSet make_instruction_set(const char* name) {
-  return {name, make_kernels<Math<Isa<float>>>(rules::Tasks{}), make_kernels<Math<Isa<double>>>(rules::Tasks{})};
+  return {name, make_kernels<float, Isa>(rules::Tasks{}), make_kernels<double, Isa>(rules::Tasks{}),
+          make_kernels<Float16, Isa>(rules::Tasks{}), make_kernels<BFloat16, Isa>(rules::Tasks{})};
 }
 
 }  // namespace mlefast

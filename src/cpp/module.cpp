@@ -29,7 +29,15 @@ void require(bool condition, const char* what) {
 
 bool is_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
 
-template <class T> bool holds(const py::array& a) { return py::isinstance<py::array_t<T>>(a); }
+template <class S> bool holds(const py::array& a) {
+  if constexpr (is_half<S>) {  // NumPy knows one of the two; the other comes from ml_dtypes
+    const py::dtype dtype = a.dtype();
+    if (std::is_same_v<S, Float16>) return dtype.num() == 23 && dtype.byteorder() != '>';
+    return dtype.itemsize() == 2 && dtype.num() > 23 && py::str(dtype.attr("name")).equal(py::str("bfloat16"));
+  } else {
+    return py::isinstance<py::array_t<S>>(a);
+  }
+}
 
 // The data of an optional contiguous array of `size` numbers of type T.
 template <class T> const T* data_of(const MaybeArray& a, int64_t size, const char* name) {
@@ -52,19 +60,20 @@ Integers integers_of(const MaybeArray& a, int64_t size) {
   return {a->data(), static_cast<int>(a->itemsize()), kind == 'i'};
 }
 
-template <class T>
+template <class S>
 double run_typed(int task, const py::array& logits, int axis, const MaybeArray& out, const MaybeArray& value,
                  const MaybeArray& target, int64_t ignore_index, const MaybeArray& weight, const MaybeArray& upstream,
                  double scale) {
   const int ndim = static_cast<int>(logits.ndim());
   require(axis >= 0 && axis < ndim, "axis");
-  constexpr int64_t size = sizeof(T);
+  using T = ValueOf<S>;
+  constexpr int64_t size = sizeof(S);
   int64_t rows = 1;
-  Call<T> call{};
-  call.x = static_cast<const T*>(logits.data());
+  Call<S> call{};
+  call.x = static_cast<const S*>(logits.data());
   if (out) {
-    require(holds<T>(*out) && out->writeable() && out->ndim() == ndim, "out: the dtype and shape of the logits");
-    call.out = static_cast<T*>(const_cast<void*>(out->data()));
+    require(holds<S>(*out) && out->writeable() && out->ndim() == ndim, "out: the dtype and shape of the logits");
+    call.out = static_cast<S*>(const_cast<void*>(out->data()));
   }
   for (int d = 0; d < ndim; ++d) {
     const int64_t n = logits.shape(d), x_stride = logits.strides(d) / size,
@@ -82,11 +91,11 @@ double run_typed(int task, const py::array& logits, int axis, const MaybeArray& 
   const Integers integers = integers_of(target, rows);
   call.target = integers.data, call.target_bytes = integers.bytes, call.target_signed = integers.is_signed;
   call.ignore_index = ignore_index;
-  call.weight = data_of<T>(weight, call.classes, "weight: one number for each class, of the logits' dtype");
-  call.upstream = data_of<T>(upstream, rows, "upstream: one number for each row, of the logits' dtype");
+  call.weight = data_of<T>(weight, call.classes, "weight: one number for each class, of the loss's dtype");
+  call.upstream = data_of<T>(upstream, rows, "upstream: one number for each row, of the loss's dtype");
   call.scale = scale;
   if (value) require(value->writeable(), "value: writeable");
-  call.value = const_cast<T*>(data_of<T>(value, rows, "value: one number for each row, of the logits' dtype"));
+  call.value = const_cast<T*>(data_of<T>(value, rows, "value: one number for each row, of the loss's dtype"));
   const InstructionSet& set = current_set();
   py::gil_scoped_release without_gil;
   return run_task(set, task, call);
@@ -108,10 +117,14 @@ double run(int task, const py::array& logits, int axis, const MaybeArray& out, c
   require(task >= 0 && task < rules::Tasks::size, "task");
   const TaskInfo& info = tasks[static_cast<size_t>(task)];
   require(info.has_output == out.has_value() && info.has_target == target.has_value(), "task: its arrays, no other");
-  if (holds<float>(logits))
-    return run_typed<float>(task, logits, axis, out, value, target, ignore_index, weight, upstream, scale);
-  require(holds<double>(logits), "logits: float32 or float64");
-  return run_typed<double>(task, logits, axis, out, value, target, ignore_index, weight, upstream, scale);
+  const auto run_as = [&](auto storage) {
+    return run_typed<decltype(storage)>(task, logits, axis, out, value, target, ignore_index, weight, upstream, scale);
+  };
+  if (holds<float>(logits)) return run_as(float());
+  if (holds<double>(logits)) return run_as(double());
+  if (holds<Float16>(logits)) return run_as(Float16());
+  require(holds<BFloat16>(logits), "logits: float16, bfloat16, float32 or float64");
+  return run_as(BFloat16());
 }
 
 std::tuple<int64_t, int64_t, double> check(const py::array& target, int64_t classes, int64_t ignore_index,

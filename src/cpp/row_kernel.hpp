@@ -2,8 +2,8 @@
 //
 // A row is worked on in blocks of 4 KiB, each read from memory once. While the exponentials of one block are taken, the
 // maximum of the next one is looked up (of the next row, at a row's end), so that the loads of the one hide behind the
-// arithmetic of the other. Exponentials are taken against the largest logit so far, stored in the output block, and
-// multiplied by their final factor in a second pass that finds them in cache.
+// arithmetic of the other. Exponentials are taken against the largest logit so far, stored in the output block (of
+// halves: in a stage of floats) and multiplied by their final factor in a second pass that finds them in cache.
 #pragma once
 
 #include "../rules/losses.h"
@@ -12,7 +12,10 @@
 
 namespace mlefast {
 
-template <class Ops, rules::Emit emit> class RowScan {
+// Measured on DRAM-bound rows: what is read wants 8 KiB of notice, what is written 1 KiB.
+inline constexpr int64_t read_ahead = 8192, write_ahead = 1024;
+
+template <class Ops, rules::Emit emit, class S> class RowScan {
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
   using Double = Math<Scalar<double, Ops>>;
@@ -20,12 +23,10 @@ template <class Ops, rules::Emit emit> class RowScan {
  public:
   static constexpr int K = 4, lanes = Ops::lanes;
   static constexpr int64_t step = K * lanes, group = 4 * step, block = block_length<T>;
-  // Measured on DRAM-bound rows: what is read wants 8 KiB of notice, what is written 1 KiB.
-  static constexpr int64_t read_ahead = 8192, write_ahead = 1024;
   static_assert(block % group == 0);
 
   // The largest elements of x, in any lanes. Blocks are looked at before they are scanned.
-  void look(const T* x, int64_t n) { look_at(x, n, ahead); }
+  void look(const S* x, int64_t n) { look_at(x, n, ahead); }
 
   void forget() {
     for (auto& v : ahead) v = Ops::set(-infinity);
@@ -33,7 +34,7 @@ template <class Ops, rules::Emit emit> class RowScan {
 
   // Sums up a row whose first block has been looked at; looks at `next`, the first block of the row to come.
   // block_max[b] is the maximum that block b's exponentials were taken against.
-  rules::State<Double> scan(const T* x, int64_t n, T* out, const T* next, int64_t next_n, T* block_max) {
+  rules::State<Double> scan(const S* x, int64_t n, T* stage, const S* next, int64_t next_n, T* block_max) {
     Sum<Ops> sum;
     T max = -infinity;
     Vec best[K];
@@ -41,7 +42,7 @@ template <class Ops, rules::Emit emit> class RowScan {
     for (int64_t b = 0; b < n; b += block) {
       const int64_t len = n - b < block ? n - b : block, rest = n - b - len;
       const Vec top = Ops::max(Ops::max(best[0], best[1]), Ops::max(best[2], best[3]));
-      const T* after = rest > 0 ? x + b + len : next;
+      const S* after = rest > 0 ? x + b + len : next;
       const int64_t after_n = rest > 0 ? (rest < block ? rest : block) : next_n;
       const bool raised = Ops::any(Ops::less(Ops::set(max), top));
       for (auto& v : best) v = Ops::set(-infinity);
@@ -50,10 +51,10 @@ template <class Ops, rules::Emit emit> class RowScan {
         sum.add_once(MathConstants<T>::scale);  // the old maximum counts from now on
         sum.multiply(Double::exp(double(max) - double(higher)));
         max = higher;
-        const double winners = scan_block<true>(x + b, len, at(out, b), max, after, after_n, best, sum);
+        const double winners = scan_block<true>(x + b, len, at(stage, b), max, after, after_n, best, sum);
         sum.add_once((winners - 1) * MathConstants<T>::scale);
       } else {
-        scan_block<false>(x + b, len, at(out, b), max, after, after_n, best, sum);
+        scan_block<false>(x + b, len, at(stage, b), max, after, after_n, best, sum);
       }
       block_max[b / block] = max;
     }
@@ -67,9 +68,12 @@ template <class Ops, rules::Emit emit> class RowScan {
   static constexpr T infinity = static_cast<T>(__builtin_inf());
   Vec ahead[K];  // the maximum of the block to come, in any lanes
 
-  static MLEFAST_FN T* at(T* out, int64_t i) { return emit == rules::Emit::nothing ? nullptr : out + i; }
+  static MLEFAST_FN T* at(T* stage, int64_t i) {
+    const bool absent = emit == rules::Emit::nothing || (is_half<S> && emit != rules::Emit::scaled_exp);
+    return absent ? nullptr : stage + i;
+  }
 
-  static MLEFAST_FN void look_at(const T* x, int64_t n, Vec (&best)[K]) {
+  static MLEFAST_FN void look_at(const S* x, int64_t n, Vec (&best)[K]) {
     int64_t i = 0;
     for (; i + step <= n; i += step)
       for (int q = 0; q < K; ++q) best[q] = Ops::max(best[q], Ops::load(x + i + q * lanes));
@@ -80,7 +84,7 @@ template <class Ops, rules::Emit emit> class RowScan {
   // Adds a block's exponentials to `sum`. If its maximum is the row's new one, those equal to it are left out and
   // counted: the result is their number.
   template <bool raised>
-  static MLEFAST_FN double scan_block(const T* x, int64_t n, T* out, T max, const T* next, int64_t next_n,
+  static MLEFAST_FN double scan_block(const S* x, int64_t n, T* stage, T max, const S* next, int64_t next_n,
                                       Vec (&best)[K], Sum<Ops>& sum) {
     const Vec against = Ops::set(max == -infinity ? 0 : max);  // exp(-inf - 0) = 0 where exp(-inf - -inf) is NaN
     Vec losers[K];
@@ -91,15 +95,15 @@ template <class Ops, rules::Emit emit> class RowScan {
       for (auto& v : part) v = Ops::set(0);
       for (const int64_t end = n - i < group ? n - step : i + group - step; i <= end; i += step)
         if (i + step <= next_n)
-          advance<K, raised, true>(x + i, lanes, at(out, i), against, next + i, best, part, losers);
+          advance<K, raised, true>(x + i, lanes, at(stage, i), against, next + i, best, part, losers);
         else
-          advance<K, raised, false>(x + i, lanes, at(out, i), against, next + i, best, part, losers);
+          advance<K, raised, false>(x + i, lanes, at(stage, i), against, next + i, best, part, losers);
       sum.add((part[0] + part[1]) + (part[2] + part[3]));
     }
     const int64_t looked = i < next_n ? i : next_n / step * step;
     Vec part[K];
     part[0] = Ops::set(0);
-    for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(out, i), against, next, best, part, losers);
+    for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(stage, i), against, next, best, part, losers);
     sum.add(part[0]);
     look_at(next + looked, next_n - looked, best);
     if (!raised) return 0;
@@ -108,14 +112,14 @@ template <class Ops, rules::Emit emit> class RowScan {
 
   // k vectors, of which the only one may be short by having but n elements: the rest of it is as if masked.
   template <int k, bool raised, bool fused>
-  static MLEFAST_FN void advance(const T* x, int64_t n, T* out, Vec against, const T* next, Vec (&best)[K],
+  static MLEFAST_FN void advance(const S* x, int64_t n, T* stage, Vec against, const S* next, Vec (&best)[K],
                                  Vec (&part)[K], Vec (&losers)[K]) {
     const bool whole = k > 1 || n >= lanes;
     Vec v[k];
     typename Ops::Mask loses[k];
-    for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(T)); byte += 64) {
+    for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(S)); byte += 64) {
       prefetch(x, read_ahead + byte);
-      if (emit != rules::Emit::nothing) prefetch_to_write(out, write_ahead + byte);
+      if (emit != rules::Emit::nothing && !is_half<S>) prefetch_to_write(stage, write_ahead + byte);
     }
     for (int q = 0; q < k; ++q) v[q] = whole ? Ops::load(x + q * lanes) : Ops::load(x, n, -infinity);
     for (int q = 0; q < k; ++q) v[q] = v[q] - against;
@@ -125,22 +129,22 @@ template <class Ops, rules::Emit emit> class RowScan {
       for (int q = 0; q < k; ++q) loses[q] = Ops::unlike(v[q], Ops::set(0));
     Ops::exp_scaled(v);
     if (emit == rules::Emit::scaled_exp)
-      for (int q = 0; q < k; ++q) whole ? Ops::store(out + q * lanes, v[q]) : Ops::store(out, v[q], n);
+      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n);
     for (int q = 0; q < k; ++q) {
       part[q] = raised ? Ops::add_where(loses[q], part[q], v[q]) : part[q] + v[q];
       if (raised) losers[q] = Ops::add_where(loses[q], losers[q], Ops::set(1));
     }
   }
 
-  static bool holds_nan(const T* x, int64_t n) {
+  static bool holds_nan(const S* x, int64_t n) {
     bool nan = false;
-    for (int64_t i = 0; i < n; ++i) nan |= x[i] != x[i];
+    for (int64_t i = 0; i < n; ++i) nan |= to_value(x[i]) != to_value(x[i]);
     return nan;
   }
 };
 
 // The second pass over a scanned row: its final values.
-template <class Ops> class RowFinish {
+template <class Ops, class S> class RowFinish {
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
   using Double = Math<Scalar<double, Ops>>;
@@ -149,7 +153,7 @@ template <class Ops> class RowFinish {
 
  public:
   // Every stored exponential of a row, times factor * exp(block's maximum - row's maximum).
-  static void scale(T* out, int64_t n, const T* block_max, double max, double factor) {
+  static void scale(const T* stage, S* out, int64_t n, const T* block_max, double max, double factor) {
     for (int64_t b = 0; b < n; b += block) {
       const double at = block_max[b / block];
       const double f = at == max ? factor : factor * Double::exp(at - max);
@@ -158,19 +162,20 @@ template <class Ops> class RowFinish {
       int64_t i = b;
       for (; i + step <= end; i += step) {
         Vec v[K];
-        for (int q = 0; q < K; ++q) v[q] = Ops::load(out + i + q * lanes);
+        if (is_half<S>) prefetch_to_write(out + i, write_ahead);
+        for (int q = 0; q < K; ++q) v[q] = Ops::load(stage + i + q * lanes);
         Rescale<Ops>::apply(by_factor, v);
         for (int q = 0; q < K; ++q) Ops::store(out + i + q * lanes, v[q]);
       }
       for (; i < end; i += lanes) {
-        Vec v[1] = {end - i >= lanes ? Ops::load(out + i) : Ops::load(out + i, end - i, 0)};
+        Vec v[1] = {end - i >= lanes ? Ops::load(stage + i) : Ops::load(stage + i, end - i, 0)};
         Rescale<Ops>::apply(by_factor, v);
         end - i >= lanes ? Ops::store(out + i, v[0]) : Ops::store(out + i, v[0], end - i);
       }
     }
   }
 
-  static void log_probabilities(const T* x, T* out, int64_t n, double row_max, double row_log_total) {
+  static void log_probabilities(const S* x, S* out, int64_t n, double row_max, double row_log_total) {
     const Vec max = Ops::set(static_cast<T>(row_max)), log_total = Ops::set(static_cast<T>(row_log_total));
     int64_t i = 0;
     for (; i + step <= n; i += step)
@@ -205,15 +210,22 @@ template <class Ops, class Task> class Values {
 };
 
 // One row's two passes, over the segments that it consists of.
-template <class Ops, class Task> class RowKernel {
+template <class Ops, class Task, class S> class RowKernel {
   using T = typename Ops::Value;
-  using Scan = RowScan<Ops, Task::emit>;
+  using Scan = RowScan<Ops, Task::emit, S>;
   using Double = Math<Scalar<double, Ops>>;
   using Row = rules::State<Double>;
   static constexpr int64_t block = block_length<T>, segment = segment_length;
   static_assert(segment % block == 0);
 
   static MLEFAST_FN int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
+
+  static MLEFAST_FN T* stage_of(S* out, T* own_stage) {
+    if constexpr (is_half<S>)
+      return needs_stage<Task, S> ? own_stage : nullptr;
+    else
+      return out;
+  }
 
   static MLEFAST_FN Settled settle(Row row, const Target<T>& target) {
     Settled settled{{row.max, row.others}, 0, 0};
@@ -225,22 +237,25 @@ template <class Ops, class Task> class RowKernel {
   }
 
  public:
-  static void rows(const Run<T>& run, T* block_max) {
+  static void rows(const Run<S>& run, T* scratch) {
     const int64_t n = run.classes, first = at_most(n, block);
+    T* const block_max = scratch;
+    T* const own_stage = scratch + (n + block - 1) / block;
     Values<Ops, Task> values;
     Scan scan;
     scan.forget();
     scan.look(run.x, run.rows > 0 ? first : 0);
     for (int64_t r = 0; r < run.rows; ++r) {
-      const T* x = run.x + r * run.x_row;
-      const T* next = r + 1 < run.rows ? x + run.x_row : x;
+      const S* x = run.x + r * run.x_row;
+      const S* next = r + 1 < run.rows ? x + run.x_row : x;
       const int64_t next_n = r + 1 < run.rows ? first : 0;
-      T* out = Task::emit == rules::Emit::nothing ? nullptr : run.out + r * run.out_row;
+      S* out = Task::emit == rules::Emit::nothing ? nullptr : run.out + r * run.out_row;
+      T* stage = stage_of(out, own_stage);
       const int lane = static_cast<int>(r % Ops::lanes);
       const auto target = read_target<Task>(run, r, x, 1);
       if (target.ignored) {
         if (out)
-          for (int64_t i = 0; i < n; ++i) out[i] = 0;
+          for (int64_t i = 0; i < n; ++i) out[i] = S{};
         scan.forget();
         scan.look(next, next_n);
         values.put_zero(lane);
@@ -248,14 +263,15 @@ template <class Ops, class Task> class RowKernel {
         Row row{};
         for (int64_t s = 0; s < n; s += segment) {
           const int64_t len = at_most(n - s, segment), rest = n - s - len;
-          const Row part = scan.scan(x + s, len, out ? out + s : out, rest ? x + s + len : next,
+          const Row part = scan.scan(x + s, len, stage ? stage + s : stage, rest ? x + s + len : next,
                                      rest ? at_most(rest, block) : next_n, block_max + s / block);
           row = s == 0 ? part : rules::merge(row, part);
         }
         if constexpr (Task::emit != rules::Emit::nothing) {
           const auto settled = settle(row, target);
-          finish(x, out, n, block_max, settled);
-          if (Task::has_target && target.index >= 0) out[target.index] = static_cast<T>(settled.at_target);
+          finish(x, stage, out, n, block_max, settled);
+          if (Task::has_target && target.index >= 0)
+            out[target.index] = from_value<S>(static_cast<T>(settled.at_target));
         }
         if constexpr (Task::has_value) values.put(lane, row, target);
       }
@@ -267,17 +283,17 @@ template <class Ops, class Task> class RowKernel {
       if (run.total) *run.total = values.total();
   }
 
-  static Part scan(const T* x, int64_t n, T* out, T* block_max) {
+  static Part scan(const S* x, int64_t n, T* stage, T* block_max) {
     Scan scan;
     scan.forget();
     scan.look(x, at_most(n, block));
-    const Row part = scan.scan(x, n, out, x, 0, block_max);
+    const Row part = scan.scan(x, n, stage, x, 0, block_max);
     return {part.max, part.others};
   }
 
-  static Target<T> first_target(const Run<T>& run) { return read_target<Task>(run, 0, run.x, 1); }
+  static Target<T> first_target(const Run<S>& run) { return read_target<Task>(run, 0, run.x, 1); }
 
-  static Settled settle_parts(const Run<T>& run, Target<T> target, const Part* parts, int64_t count) {
+  static Settled settle_parts(const Run<S>& run, Target<T> target, const Part* parts, int64_t count) {
     Row row{parts[0].max, parts[0].others};
     for (int64_t s = 1; s < count; ++s) row = rules::merge(row, Row{parts[s].max, parts[s].others});
     if constexpr (Task::has_value) {
@@ -289,11 +305,11 @@ template <class Ops, class Task> class RowKernel {
     return settle(row, target);
   }
 
-  static void finish(const T* x, T* out, int64_t n, const T* block_max, Settled row) {
+  static void finish(const S* x, const T* stage, S* out, int64_t n, const T* block_max, Settled row) {
     if constexpr (Task::emit == rules::Emit::scaled_exp)
-      RowFinish<Ops>::scale(out, n, block_max, row.row.max, row.factor);
+      RowFinish<Ops, S>::scale(stage, out, n, block_max, row.row.max, row.factor);
     if constexpr (Task::emit == rules::Emit::log_probability)
-      RowFinish<Ops>::log_probabilities(x, out, n, row.row.max, row.factor);
+      RowFinish<Ops, S>::log_probabilities(x, out, n, row.row.max, row.factor);
   }
 };
 

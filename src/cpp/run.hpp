@@ -3,16 +3,19 @@
 
 #include <cstdint>
 
-#include "../rules/qualifier.h"
+#include "../rules/losses.h"
+#include "storage.hpp"
 
 namespace mlefast {
 
-template <class T> struct Run {
+// S is what the logits and the output are stored in; everything else is of the type T that is computed in.
+template <class S> struct Run {
+  using T = ValueOf<S>;
   int64_t rows, classes;
 
-  const T* x;              // logits
+  const S* x;              // logits
   int64_t x_row, x_class;  // strides, in elements
-  T* out;                  // the output array, or null; may be x itself with x's strides
+  S* out;                  // the output array, or null; may be x itself with x's strides
   int64_t out_row, out_class;
 
   const int64_t* target;  // a class for each row, or null
@@ -36,8 +39,9 @@ template <class T> struct Target {
 };
 
 // `x` is where the row's logits lie, in the run's memory or a copy of it.
-template <class Task, class T>
-MLEFAST_FN Target<T> read_target(const Run<T>& run, int64_t row, const T* x, int64_t x_class) {
+template <class Task, class S, class In>
+MLEFAST_FN Target<ValueOf<S>> read_target(const Run<S>& run, int64_t row, const In* x, int64_t x_class) {
+  using T = ValueOf<S>;
   Target<T> target{-1, false, false, 0, 1, run.scale};
   if (run.upstream) target.scale *= double(run.upstream[row]);
   if constexpr (Task::has_target) {
@@ -49,7 +53,7 @@ MLEFAST_FN Target<T> read_target(const Run<T>& run, int64_t row, const T* x, int
       target.scale = __builtin_nan("");
     } else {
       target.index = y;
-      target.logit = x[y * x_class];
+      target.logit = to_value(x[y * x_class]);
       if (run.weight) target.weight = run.weight[y];
       target.scale *= double(target.weight);
     }
@@ -76,20 +80,29 @@ struct Settled {
   double at_target;  // the gradient's entry there
 };
 
-template <class T> using RowsKernel = void (*)(const Run<T>&, T* scratch);
+// A row's exponentials wait for their final factor in the output array, or, where that holds halves, in scratch.
+template <class Task, class S> inline constexpr bool needs_stage = is_half<S> && Task::emit == rules::Emit::scaled_exp;
+
+// Rows of halves that lie class by class are worked on in a copy, of four vectors of rows if these fit into the
+// second-level cache.
+inline constexpr int64_t staged_columns = 65536;  // elements
+
+template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratch);
 
 // One task's kernels for one storage type on one instruction set.
-template <class T> struct Kernels {
-  RowsKernel<T> rows;     // contiguous classes; scratch: an element for each block of a row
-  RowsKernel<T> packed;   // the same for few classes; scratch: 4 x lanes x classes elements
-  RowsKernel<T> columns;  // contiguous rows, class by class; no scratch
+template <class S> struct Kernels {
+  using T = ValueOf<S>;
+  RowsKernel<S> rows;     // contiguous classes; scratch: an element for each block of a row, then the stage
+  RowsKernel<S> packed;   // the same for few classes; scratch: 4 x lanes x classes elements
+  RowsKernel<S> columns;  // contiguous rows, class by class; scratch: for halves, see `staged_columns`
+  bool staged;            // whether scratch must hold a row's exponentials
 
   // `rows` in steps, for threads that share a run of one row: read its target before its logits may be overwritten,
   // scan each segment, settle the row, finish each segment and write the target's entry.
-  Target<T> (*first_target)(const Run<T>&);
-  Part (*scan)(const T* x, int64_t n, T* out, T* block_max);
-  Settled (*settle)(const Run<T>&, Target<T>, const Part* parts, int64_t count);
-  void (*finish)(const T* x, T* out, int64_t n, const T* block_max, Settled row);
+  Target<T> (*first_target)(const Run<S>&);
+  Part (*scan)(const S* x, int64_t n, T* stage, T* block_max);
+  Settled (*settle)(const Run<S>&, Target<T>, const Part* parts, int64_t count);
+  void (*finish)(const S* x, const T* stage, S* out, int64_t n, const T* block_max, Settled row);
 };
 
 }  // namespace mlefast

@@ -1,9 +1,10 @@
-// Short rows to and from scratch[class * stride + lane], a row in each lane.
+// Rows to and from scratch[class * stride + lane], a row in each lane: short ones that are transposed, and columns of
+// halves. Rows of any storage type; what is computed with lies in scratch.
 #pragma once
 
 #include <cstdint>
 
-#include "../rules/qualifier.h"
+#include "storage.hpp"
 
 namespace mlefast {
 
@@ -15,10 +16,11 @@ template <class Ops> class Transposer {
 
  public:
   // Lanes beyond `rows`, which is at most their number, are set to 0.
-  static void gather(const T* x, int64_t x_row, int64_t rows, int64_t classes, T* scratch, int64_t stride) {
+  template <class S>
+  static void gather(const S* x, int64_t x_row, int64_t rows, int64_t classes, T* scratch, int64_t stride) {
     if (classes <= few) {
       for (int64_t i = 0; i < lanes; ++i)
-        for (int64_t c = 0; c < classes; ++c) scratch[c * stride + i] = i < rows ? x[i * x_row + c] : T(0);
+        for (int64_t c = 0; c < classes; ++c) scratch[c * stride + i] = i < rows ? to_value(x[i * x_row + c]) : T(0);
       return;
     }
     for (int64_t c = 0; c < classes; c += lanes) {
@@ -34,10 +36,11 @@ template <class Ops> class Transposer {
     }
   }
 
-  static void scatter(const T* scratch, int64_t stride, int64_t rows, int64_t classes, T* out, int64_t out_row) {
+  template <class S>
+  static void scatter(const T* scratch, int64_t stride, int64_t rows, int64_t classes, S* out, int64_t out_row) {
     if (classes <= few) {
       for (int64_t i = 0; i < rows; ++i)
-        for (int64_t c = 0; c < classes; ++c) out[i * out_row + c] = scratch[c * stride + i];
+        for (int64_t c = 0; c < classes; ++c) out[i * out_row + c] = from_value<S>(scratch[c * stride + i]);
       return;
     }
     for (int64_t c = 0; c < classes; c += lanes) {
@@ -50,6 +53,28 @@ template <class Ops> class Transposer {
       else
         for (int i = 0; i < lanes; ++i)
           if (i < rows) Ops::store(out + i * out_row + c, v[i], columns);
+    }
+  }
+};
+
+// The same for rows that lie side by side, class by class.
+template <class Ops> class Copier {
+  using T = typename Ops::Value;
+  static constexpr int lanes = Ops::lanes;
+
+ public:
+  template <class S>
+  static void gather(const S* x, int64_t x_class, int64_t rows, int64_t classes, T* scratch, int64_t stride) {
+    for (int64_t c = 0; c < classes; ++c)
+      Ops::store(scratch + c * stride,
+                 rows == lanes ? Ops::load(x + c * x_class) : Ops::load(x + c * x_class, rows, 0));
+  }
+
+  template <class S>
+  static void scatter(const T* scratch, int64_t stride, int64_t rows, int64_t classes, S* out, int64_t out_class) {
+    for (int64_t c = 0; c < classes; ++c) {
+      const auto v = Ops::load(scratch + c * stride);
+      rows == lanes ? Ops::store(out + c * out_class, v) : Ops::store(out + c * out_class, v, rows);
     }
   }
 };

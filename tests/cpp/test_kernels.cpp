@@ -31,8 +31,9 @@ template <class T> struct Problem {
   int32_t ignore_index = -100;
 };
 
-template <class T> struct Result {
-  std::vector<T> out, value;
+template <class S> struct Result {
+  std::vector<S> out;
+  std::vector<ValueOf<S>> value;
   double total = 0;
 };
 
@@ -56,23 +57,26 @@ template <class T> Problem<T> make_problem(int64_t rows, int64_t classes, const 
   return p;
 }
 
-template <class T>
-Result<T> run(const InstructionSet& set, int task, const Problem<T>& p, Layout layout, bool in_place) {
+// The problem's logits, stored as S.
+template <class S>
+Result<S> run(const InstructionSet& set, int task, const Problem<ValueOf<S>>& p, Layout layout, bool in_place) {
+  using T = ValueOf<S>;
   const bool writes = task == softmax || task == log_softmax || task == cross_entropy_and_grad;
   const int64_t step = layout == Layout::strided ? 3 : 1;
   const int64_t size = p.rows * p.classes * step - (step - 1);
   const int64_t row_stride = layout == Layout::columns ? 1 : p.classes * step;
   const int64_t class_stride = layout == Layout::columns ? p.rows : step;
-  // new T[size + 1], used from its second element on: an odd address, and no slack at the end
-  const std::unique_ptr<T[]> x(new T[static_cast<size_t>(size) + 1]), out(new T[static_cast<size_t>(size) + 1]);
-  std::fill_n(x.get(), size + 1, T(-7));
+  // new S[size + 1], used from its second element on: an odd address, and no slack at the end
+  const std::unique_ptr<S[]> x(new S[static_cast<size_t>(size) + 1]), out(new S[static_cast<size_t>(size) + 1]);
+  std::fill_n(x.get(), size + 1, from_value<S>(-7));
   for (int64_t r = 0; r < p.rows; ++r)
     for (int64_t c = 0; c < p.classes; ++c)
-      x[static_cast<size_t>(1 + r * row_stride + c * class_stride)] = p.x[static_cast<size_t>(r * p.classes + c)];
+      x[static_cast<size_t>(1 + r * row_stride + c * class_stride)] =
+          from_value<S>(p.x[static_cast<size_t>(r * p.classes + c)]);
 
-  Result<T> result;
+  Result<S> result;
   result.value.assign(static_cast<size_t>(p.rows), T(-1));
-  Call<T> call{};
+  Call<S> call{};
   call.x = x.get() + 1;
   call.out = !writes ? nullptr : in_place ? x.get() + 1 : out.get() + 1;
   call.classes = p.classes, call.x_class = class_stride, call.out_class = class_stride;
@@ -104,8 +108,8 @@ template <class T> double ulps(T got, Long want) {
 template <class T> void check(const InstructionSet& set, const Problem<T>& p, Layout layout) {
   Result<T> got[5], in_place[5];
   for (int task = logsumexp; task <= cross_entropy_and_grad; ++task) {
-    got[task] = run(set, task, p, layout, false);
-    in_place[task] = run(set, task, p, layout, true);
+    got[task] = run<T>(set, task, p, layout, false);
+    in_place[task] = run<T>(set, task, p, layout, true);
     CHECK(got[task].out == in_place[task].out);
     const double totals[2] = {got[task].total, in_place[task].total};
     CHECK((totals[0] == totals[1] || (std::isnan(totals[0]) && std::isnan(totals[1]))));
@@ -155,6 +159,34 @@ template <class T> void check(const InstructionSet& set, const Problem<T>& p, La
     CHECK(got[cross_entropy].total == doctest::Approx(static_cast<double>(total)).epsilon(1e-6));
 }
 
+// Halves give the results of the same logits in float32, rounded once.
+template <class S> void check_halves(const InstructionSet& set, Problem<float> p, Layout layout) {
+  for (auto& x : p.x) x = to_value(from_value<S>(x));
+  for (int task = logsumexp; task <= cross_entropy_and_grad; ++task) {
+    const auto want = run<float>(set, task, p, layout, false);
+    for (const bool in_place : {false, true}) {
+      const auto got = run<S>(set, task, p, layout, in_place);
+      INFO("task ", task, ", ", p.rows, " x ", p.classes, ", layout ", int(layout), ", in place ", in_place);
+      CHECK(got.value == want.value);
+      CHECK((got.total == want.total || std::isnan(want.total)));
+      bool same = got.out.size() == want.out.size();
+      for (size_t i = 0; same && i < want.out.size(); ++i) same = got.out[i].bits == from_value<S>(want.out[i]).bits;
+      CHECK(same);
+    }
+  }
+}
+
+template <class S> void check_halves(const InstructionSet& set) {
+  for (const Layout layout : {Layout::contiguous, Layout::columns, Layout::strided}) {
+    // Many classes, one after another: float32 adds them up in tiles of other sizes.
+    for (const int64_t classes : {1, 2, 3, 7, 8, 15, 16, 17, 33, 100, 128, 129, 513, 1023, 1025, 4100})
+      for (const int64_t rows : {int64_t(1), layout == Layout::columns && classes > 1100 ? 7 : int64_t(37)})
+        check_halves<S>(set, make_problem<float>(rows, classes, "ordinary"), layout);
+    for (const char* kind : {"masked", "wide", "confident"})
+      for (const int64_t classes : {5, 700}) check_halves<S>(set, make_problem<float>(70, classes, kind), layout);
+  }
+}
+
 template <class T> void check_everything(const InstructionSet& set) {
   for (const Layout layout : {Layout::contiguous, Layout::columns, Layout::strided}) {
     for (int64_t classes = 1; classes <= 40; ++classes) check(set, make_problem<T>(37, classes, "ordinary"), layout);
@@ -175,6 +207,8 @@ TEST_CASE("every instruction set, layout and length") {
     MESSAGE("instruction set: ", std::string(set->name));
     check_everything<float>(*set);
     check_everything<double>(*set);
+    check_halves<Float16>(*set);
+    check_halves<BFloat16>(*set);
   }
 }
 
@@ -184,15 +218,45 @@ TEST_CASE("a long row is the same whether threads share it or not") {
     const auto p = make_problem<float>(2, 50000, "ordinary");
     for (int task = logsumexp; task <= cross_entropy_and_grad; ++task) {
       set_thread_limit(1);
-      const auto alone = run(*set, task, p, Layout::contiguous, false);
+      const auto alone = run<float>(*set, task, p, Layout::contiguous, false);
       set_thread_limit(4);
-      const auto shared = run(*set, task, p, Layout::contiguous, false);
+      const auto shared = run<float>(*set, task, p, Layout::contiguous, false);
       set_thread_limit(0);
       CHECK(alone.out == shared.out);
       CHECK(alone.value == shared.value);
       CHECK(alone.total == shared.total);
     }
   }
+}
+
+TEST_CASE("every half is converted as it should be") {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const Float16 h{static_cast<uint16_t>(bits)};
+    const BFloat16 b{static_cast<uint16_t>(bits)};
+    const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    const float size = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                       : exponent == 0
+                           ? std::ldexp(static_cast<float>(mantissa), -24)
+                           : std::ldexp(static_cast<float>(mantissa + 1024), static_cast<int>(exponent) - 25);
+    const float value = bits & 0x8000 ? -size : size;
+    if (std::isnan(value)) {
+      CHECK(std::isnan(to_value(h)));
+      CHECK(std::isnan(to_value(from_value<Float16>(value))));
+      continue;
+    }
+    if (to_value(h) != value || from_value<Float16>(value).bits != bits) CHECK(to_value(h) == value);
+    if (std::isinf(value) || bits == 0x8000) continue;
+    // Halfway to the next number it is the even one; a little beyond, the next.
+    const float next = to_value(Float16{static_cast<uint16_t>(bits + 1)}), finite = std::isinf(next) ? 65536 : size;
+    const float middle = std::isinf(next) ? std::copysign(65520.0f, value) : (value + next) / 2;
+    CHECK(from_value<Float16>(middle).bits == (bits % 2 ? bits + 1 : bits));
+    CHECK(from_value<Float16>(std::nextafter(middle, 2 * std::copysign(finite + 1, value))).bits == bits + 1);
+    if (!std::isnan(to_value(b))) CHECK(from_value<BFloat16>(to_value(b)).bits == bits);
+  }
+  CHECK(from_value<BFloat16>(float_of(0x3f808000)).bits == 0x3f80);
+  CHECK(from_value<BFloat16>(float_of(0x3f818000)).bits == 0x3f82);
+  CHECK(from_value<BFloat16>(float_of(0x3f808001)).bits == 0x3f81);
+  CHECK(std::isnan(to_value(from_value<BFloat16>(NAN))));
 }
 
 TEST_CASE("targets are checked before a kernel reads them") {
@@ -212,7 +276,7 @@ TEST_CASE("a target that changes after the check touches no other memory") {
       auto p = make_problem<float>(20, classes, "ordinary");
       p.target[7] = 1000000, p.target[9] = -12345;
       for (const Layout layout : {Layout::contiguous, Layout::columns}) {
-        const auto result = run(*set, cross_entropy_and_grad, p, layout, false);
+        const auto result = run<float>(*set, cross_entropy_and_grad, p, layout, false);
         for (int64_t c = 0; c < classes; ++c) CHECK(std::isnan(result.out[static_cast<size_t>(7 * classes + c)]));
         CHECK(std::isnan(result.value[9]));
         CHECK_FALSE(std::isnan(result.value[8]));

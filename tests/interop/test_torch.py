@@ -24,6 +24,25 @@ def test_tensors_are_answered_in_kind(dtype):
     torch.testing.assert_close(loss, functional.cross_entropy(x, y))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves(dtype):
+    x = torch.randn(50, 70).to(dtype)
+    y = torch.randint(0, 70, (50,))
+    loss, gradient = mf.cross_entropy_and_grad(x, y)
+    wide = x.float().requires_grad_()
+    want = functional.cross_entropy(wide, y)
+    want.backward()
+    assert (loss.dtype, mf.logsumexp(x).dtype) == (torch.float32, torch.float32)
+    assert (gradient.dtype, mf.softmax(x).dtype) == (dtype, dtype)
+    torch.testing.assert_close(loss, want.detach())
+    torch.testing.assert_close(gradient, wide.grad.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-8)
+    address = x.data_ptr()
+    _, returned = mf.cross_entropy_and_grad(x, y, out=x)
+    assert returned is x
+    assert x.data_ptr() == address
+    torch.testing.assert_close(x, gradient, rtol=0, atol=0)
+
+
 def test_no_copy_and_in_place():
     x = torch.randn(5, 7)
     y = torch.randint(0, 7, (5,))
@@ -38,6 +57,8 @@ def test_no_copy_and_in_place():
 def test_tensor_that_requires_grad_is_refused_with_its_name():
     with pytest.raises((TypeError, RuntimeError), match="grad"):
         mf.cross_entropy(torch.zeros(2, 3, requires_grad=True), [0, 1])
+    with pytest.raises((TypeError, RuntimeError), match="grad|BFloat16"):
+        mf.cross_entropy(torch.zeros(2, 3, requires_grad=True, dtype=torch.bfloat16), [0, 1])
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (4, 5, 3), (2, 130, 3, 2), (5, 300)])

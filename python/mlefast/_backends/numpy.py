@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from mlefast import _core
-from mlefast._arguments import FloatArray, IntArray, Reduction, quotient, wrong_target
+from mlefast._arguments import FloatArray, IntArray, Reduction, compute_dtype, quotient, wrong_target
 
 _TASKS = _core.TASKS
 _NO_TARGET = -1  # an ignore_index for tasks that have no target
@@ -23,7 +23,7 @@ def softmax(task: str, x: FloatArray, axis: int, out: FloatArray | None) -> Floa
 
 def logsumexp(x: FloatArray, axis: int) -> Any:
     """Return the log of the sum of exponentials along an axis."""
-    value = np.empty(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
+    value = np.empty(x.shape[:axis] + x.shape[axis + 1 :], compute_dtype(x.dtype))
     _core.run(_TASKS["logsumexp"], x, axis, None, value, None, _NO_TARGET, None, None, 1.0)
     return value[()]
 
@@ -52,7 +52,8 @@ def cross_entropy(
     if reduction != "none":
         divisor = denominator if denominator is not None else row_weight if reduction == "mean" else 1.0
     scale, row_upstream = upstream
-    value = np.empty(target.shape, logits.dtype) if reduction == "none" else None
+    dtype = compute_dtype(logits.dtype)
+    value = np.empty(target.shape, dtype) if reduction == "none" else None
     if gradient and out is None:
         out = np.empty_like(logits, subok=False)
     total = _core.run(
@@ -67,5 +68,5 @@ def cross_entropy(
         row_upstream,
         quotient(scale, divisor),
     )
-    loss = cast("Any", logits.dtype.type)(quotient(total, divisor)) if value is None else value[()]
+    loss = cast("Any", dtype.type)(quotient(total, divisor)) if value is None else value[()]
     return loss, out

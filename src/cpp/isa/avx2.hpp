@@ -1,4 +1,4 @@
-// AVX2 and FMA: 8 floats or 4 doubles, masks as vectors. The contract is in scalar.hpp.
+// AVX2, FMA and F16C: 8 floats or 4 doubles, masks as vectors. The contract is in scalar.hpp.
 #pragma once
 
 #include <immintrin.h>
@@ -114,6 +114,28 @@ template <> struct Avx2<float> {
   }
   static MLEFAST_FN void store(float* p, Vec v) { _mm256_storeu_ps(p, v.v); }
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, first(n), v.v); }
+
+  static MLEFAST_FN __m128i load_halves(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  static MLEFAST_FN void store_halves(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
+  static MLEFAST_FN Vec load(const Float16* p) { return {_mm256_cvtph_ps(load_halves(p))}; }
+  static MLEFAST_FN void store(Float16* p, Vec v) { store_halves(p, _mm256_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT)); }
+  static MLEFAST_FN Vec load(const BFloat16* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(p)), 16))};
+  }
+  static MLEFAST_FN void store(BFloat16* p, Vec v) {
+    const auto u = _mm256_castps_si256(v.v), high = _mm256_srli_epi32(u, 16);
+    const auto half = _mm256_add_epi32(_mm256_and_si256(high, _mm256_set1_epi32(1)), _mm256_set1_epi32(0x7fff));
+    const auto rounded = _mm256_srli_epi32(_mm256_add_epi32(u, half), 16);
+    const auto quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const auto is_nan = _mm256_castps_si256(_mm256_cmp_ps(v.v, v.v, _CMP_UNORD_Q));
+    const auto words = _mm256_blendv_epi8(rounded, quiet, is_nan);
+    const auto packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0x08);
+    store_halves(p, _mm256_castsi256_si128(packed));
+  }
+  template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, float fill) {
+    return load_part<Avx2>(p, n, fill);
+  }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) { store_part<Avx2>(p, v, n); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }

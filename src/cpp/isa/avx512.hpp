@@ -98,6 +98,33 @@ template <> struct Avx512<float> {
   static MLEFAST_FN void store(float* p, Vec v) { _mm512_storeu_ps(p, v.v); }
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first(n), v.v); }
 
+  static MLEFAST_FN __m256i load_halves(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static MLEFAST_FN __m256i load_halves(const void* p, int64_t n, uint16_t fill) {
+    return _mm256_mask_loadu_epi16(_mm256_set1_epi16(static_cast<int16_t>(fill)), first(n), p);
+  }
+  static MLEFAST_FN Vec widen_halves(__m256i v, Float16) { return {_mm512_cvtph_ps(v)}; }
+  static MLEFAST_FN Vec widen_halves(__m256i v, BFloat16) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16))};
+  }
+  static MLEFAST_FN __m256i narrow_halves(Vec v, Float16) { return _mm512_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT); }
+  static MLEFAST_FN __m256i narrow_halves(Vec v, BFloat16) {
+    const auto u = _mm512_castps_si512(v.v), high = _mm512_srli_epi32(u, 16);
+    const auto half = _mm512_add_epi32(_mm512_and_si512(high, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
+    const auto rounded = _mm512_srli_epi32(_mm512_add_epi32(u, half), 16);
+    const auto quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(unlike(v, v), rounded, quiet));
+  }
+  template <class S> static MLEFAST_FN Vec load(const S* p) { return widen_halves(load_halves(p), S{}); }
+  template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, float fill) {
+    return widen_halves(load_halves(p, n, from_value<S>(fill).bits), S{});
+  }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_halves(v, S{}));
+  }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) {
+    _mm256_mask_storeu_epi16(p, first(n), narrow_halves(v, S{}));
+  }
+
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }

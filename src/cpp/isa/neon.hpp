@@ -111,6 +111,20 @@ template <> struct Neon<float> {
     if (n > 2) vst1q_lane_f32(p + 2, v.v, 2);
   }
 
+  static MLEFAST_FN Vec load(const Float16* p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)))}; }
+  static MLEFAST_FN void store(Float16* p, Vec v) { vst1_u16(&p->bits, vreinterpret_u16_f16(vcvt_f16_f32(v.v))); }
+  static MLEFAST_FN Vec load(const BFloat16* p) { return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(&p->bits), 16))}; }
+  static MLEFAST_FN void store(BFloat16* p, Vec v) {
+    const auto u = vreinterpretq_u32_f32(v.v), odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    const auto rounded = vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+    const auto quiet = vorrq_u32(u, vdupq_n_u32(0x400000));
+    vst1_u16(&p->bits, vshrn_n_u32(vbslq_u32(vceqq_f32(v.v, v.v), rounded, quiet), 16));
+  }
+  template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, float fill) {
+    return load_part<Neon>(p, n, fill);
+  }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) { store_part<Neon>(p, v, n); }
+
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }

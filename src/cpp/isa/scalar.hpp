@@ -1,7 +1,8 @@
 // One lane at a time: the instruction set of last resort, and the plainest statement of what every other one must do.
 //
 // The contract of an instruction set `Isa<T>` (T = float, double); lanes, Vec, Mask and, besides Vec's + - * /:
-//   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only
+//   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only;
+//                             those of float take Float16 and BFloat16 as well, and round to the nearest, ties to even
 //   fuses, fma                whether a * b + c is rounded once
 //   max, min                  of a NaN and a number: either; sums carry NaN, not these
 //   less, equal               false where either is NaN
@@ -21,6 +22,7 @@
 #include <type_traits>
 
 #include "../../rules/qualifier.h"
+#include "../storage.hpp"
 
 namespace mlefast {
 
@@ -46,11 +48,11 @@ template <class T, class Host = void> struct Scalar {
   static constexpr bool fuses = false;
 
   static MLEFAST_FN Vec set(T x) { return x; }
-  static MLEFAST_FN Vec load(const T* p) { return *p; }
-  static MLEFAST_FN Vec load(const T* p, int64_t n, T fill) { return n > 0 ? *p : fill; }
-  static MLEFAST_FN void store(T* p, Vec v) { *p = v; }
-  static MLEFAST_FN void store(T* p, Vec v, int64_t n) {
-    if (n > 0) *p = v;
+  template <class S> static MLEFAST_FN Vec load(const S* p) { return to_value(*p); }
+  template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, T fill) { return n > 0 ? to_value(*p) : fill; }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v) { *p = from_value<S>(v); }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) {
+    if (n > 0) store(p, v);
   }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
