@@ -10,14 +10,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODULES = ["mlefast", "mlefast.losses", "mlefast.softmax", "mlefast.estimators.softmax_classifier", "mlefast._config"]
+MODULES = ["mlefast", "mlefast._config"]
+WITH_EXAMPLES = [
+    "mlefast.losses",
+    "mlefast.softmax",
+    "mlefast.estimators.mlp_classifier",
+    "mlefast.calibration",
+    "mlefast.estimators.softmax_classifier",
+    "mlefast.estimators.temperature_calibrator",
+]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", MODULES + WITH_EXAMPLES)
 def test_docstring_examples(name):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0
-    if name in ("mlefast.losses", "mlefast.softmax", "mlefast.estimators.softmax_classifier"):
+    if name in WITH_EXAMPLES:
         assert result.attempted > 0
 
 

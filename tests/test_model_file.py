@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlefast import _files, model_file
-from mlefast.model_file import LinearModel, ModelFileError, load, save
+from mlefast.estimators.activations import ACTIVATIONS
+from mlefast.model_file import LinearModel, ModelFileError, NetworkModel, load, save
 from scipy.special import log_softmax, softmax
 
 RANDOM = np.random.default_rng(5)
@@ -350,3 +352,92 @@ def test_without_safetensors(tmp_path, monkeypatch, call):
 
     monkeypatch.setattr(builtins, "__import__", without_it)
     assert 'pip install "mlefast[data]"' in error_of(call, path)
+
+
+def make_network(sizes=(6, 5, 4, 3), activation="gelu", **options):
+    coefs = tuple(RANDOM.standard_normal(shape) for shape in pairwise(sizes))
+    intercepts = tuple(RANDOM.standard_normal(size) for size in sizes[1:])
+    return NetworkModel(coefs, intercepts, activation, np.arange(sizes[-1]), **options)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("sizes", [(6, 3), (6, 5, 4, 3), (1, 2, 2), (6, *[2] * 20, 2)])
+def test_network_round_trip(tmp_path, suffix, sizes):
+    model = make_network(sizes, feature_names=tuple("abcdef")[: sizes[0]], metadata={"data": "digits"})
+    save(tmp_path / f"m{suffix}", model)
+    loaded = load(tmp_path / f"m{suffix}")
+    for name in ("coefs", "intercepts"):
+        assert len(getattr(loaded, name)) == len(sizes) - 1
+        for a, b in zip(getattr(loaded, name), getattr(model, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert (loaded.activation, loaded.feature_names, loaded.metadata) == ("gelu", model.feature_names, model.metadata)
+    X = RANDOM.standard_normal((9, sizes[0])).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("as_features", [np.asarray, np.float32, scipy.sparse.csr_matrix])
+def test_predictions_of_a_network(as_features):
+    model = make_network(activation="tanh")
+    X = as_features(RANDOM.standard_normal((11, 6)))
+    values = X.toarray() if scipy.sparse.issparse(X) else X.astype(np.float64)
+    for coef, intercept in zip(model.coefs[:-1], model.intercepts[:-1], strict=True):
+        values = np.tanh(values @ coef + intercept)
+    logits = values @ model.coefs[-1] + model.intercepts[-1]
+    np.testing.assert_allclose(model.logits(X), logits, rtol=1e-12)
+    assert model.logits(X).dtype == np.float64
+    np.testing.assert_allclose(model.predict_log_proba(X), log_softmax(logits, axis=1), rtol=1e-11)
+    np.testing.assert_array_equal(model.predict(X), logits.argmax(axis=1))
+    with pytest.raises(ValueError, match=r"accepted: \(samples, 6\)"):
+        model.logits(np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"coefs": (np.zeros((6, 5)), np.zeros((4, 3)))}, "coefs: received shapes"),
+        ({"coefs": (np.zeros((6, 5)), np.zeros((5, 2)))}, "coefs: received shapes"),
+        ({"coefs": ()}, "coefs: received shapes"),
+        ({"coefs": (np.zeros(6),)}, "coefs: received shapes"),
+        ({"coefs": (np.zeros((6, 0)), np.zeros((0, 3)))}, "coefs: received shapes"),
+        ({"coefs": (np.full((6, 5), np.nan), np.zeros((5, 3)))}, "coefs: .*NaN"),
+        ({"intercepts": (np.zeros(5),)}, "intercepts: received shapes"),
+        ({"intercepts": (np.zeros(5), np.full(3, np.inf))}, "intercepts: .*infinite"),
+        ({"activation": "sigmoid"}, "activation: received 'sigmoid'"),
+        ({"classes": np.array(["a", "a", "b"])}, "different"),
+        ({"feature_names": ("a",)}, "feature_names"),
+        ({"image_shape": (2, 2)}, "image_shape"),
+    ],
+)
+def test_parts_of_a_network_that_do_not_fit(changes, message):
+    parts = {
+        "coefs": (np.zeros((6, 5)), np.zeros((5, 3))),
+        "intercepts": (np.zeros(5), np.zeros(3)),
+        "activation": "relu",
+        "classes": np.arange(3),
+    }
+    NetworkModel(**parts)
+    with pytest.raises(ValueError, match=message):
+        NetworkModel(**{**parts, **changes})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "change",
+    [{"format": "mlefast.network/2"}, {"format": "mlefast.linear/1"}, {"layers": 0}, {"layers": 4}, {"layers": "two"},
+     {"layers": -1}, {"activation": None}, {"activation": ["relu"]}, {"classes": [1, 2]}],
+    ids=str,
+)  # fmt: skip
+def test_header_of_a_network_that_does_not_fit(tmp_path, suffix, change):
+    model = make_network()
+    path = tmp_path / f"m{suffix}"
+    arrays = {f"coef_{i}": coef for i, coef in enumerate(model.coefs)}
+    arrays |= {f"intercept_{i}": intercept for i, intercept in enumerate(model.intercepts)}
+    good = {"format": "mlefast.network/1", "layers": 3, "activation": "gelu"}
+    write_raw(path, arrays, header_of(model, **good))
+    np.testing.assert_array_equal(load(path).coefs[1], model.coefs[1])
+    write_raw(path, arrays, header_of(model, **{**good, **change}))
+    assert str(path) in error_of(load, path)
+
+
+def test_activations_are_those_of_the_estimators():
+    assert set(model_file._ACTIVATIONS) == set(ACTIVATIONS)

@@ -171,7 +171,7 @@ def main() -> None:
                     cell = worst.setdefault((function, kind), {})
                     cell[name] = max(cell.get(name, 0.0), found)
     titles = [f"{name} {__import__(name).__version__}" for name in libraries]
-    print(HEADER.format(machine=platform.machine(), isa=isa(), classes=", ".join(f"{c:,}" for c in CLASSES)))
+    print(HEADER.format(machine=platform.machine(), isa=isa(), classes=", ".join(map(str, CLASSES))))
     for kind, meaning in KINDS.items():
         print(f"- **{kind}**: {meaning}")
     print("\n| function | rows |", " | ".join(titles), "|")

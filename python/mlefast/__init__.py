@@ -10,9 +10,10 @@ from mlefast.losses import cross_entropy, cross_entropy_and_grad
 from mlefast.softmax import log_softmax, logsumexp, softmax
 
 if TYPE_CHECKING:
-    from mlefast.estimators import SoftmaxClassifier
+    from mlefast.estimators import MLPClassifier, SoftmaxClassifier
 
 __all__ = [
+    "MLPClassifier",
     "SoftmaxClassifier",
     "__version__",
     "cross_entropy",
@@ -28,10 +29,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # scikit-learn is imported by those who touch an estimator, not by those who import a loss.
-    if name == "SoftmaxClassifier":
-        from mlefast.estimators import SoftmaxClassifier
+    if name in ("MLPClassifier", "SoftmaxClassifier"):
+        from mlefast import estimators
 
-        return SoftmaxClassifier
+        return getattr(estimators, name)
     raise AttributeError(f"module 'mlefast' has no attribute {name!r}")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from mlefast.calibration import reliability_diagram
 from mlefast.cli import plots
 from mlefast.cli.evaluation import Evaluation
 from mlefast.cli.fitting import Fit
-from mlefast.model_file import LinearModel
+from mlefast.model_file import LinearModel, NetworkModel
 
 RANDOM = np.random.default_rng(2)
 
@@ -25,7 +27,8 @@ def make(n_classes, n_features, *, image_shape=None, names=None, labels=None):
     confusion = RANDOM.poisson(3, (n_classes, n_classes)) + np.diag(RANDOM.integers(20, 90, n_classes))
     confusion[0] = 0  # a class that the test data lack
     total = int(confusion.sum())
-    evaluation = Evaluation(total, np.trace(confusion) / total, 0.3, 0.3, 0.0, confusion)
+    reliability = reliability_diagram(RANDOM.dirichlet(np.ones(n_classes), total), RANDOM.integers(0, n_classes, total))
+    evaluation = Evaluation(total, np.trace(confusion) / total, 0.3, 0.3, 0.0, confusion, reliability)
     return Fit(model, weights, [1.5, 0.7, 0.02], 1.0, True), evaluation
 
 
@@ -142,3 +145,19 @@ def test_weights_of_zero():
 def test_pyplot_is_not_touched():
     code = "import sys, mlefast.cli.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_reliability_of_a_network():
+    linear, evaluation = make(3, 4)
+    network = NetworkModel((np.ones((4, 5)), np.ones((5, 3))), (np.zeros(5), np.zeros(3)), "relu", linear.model.classes)
+    figure = draw(replace(linear, model=network, weights=None), evaluation)
+    reliability, confidence = figure.axes[3:]
+    diagram = evaluation.reliability
+    filled = diagram.weight > 0
+    bars = [bar for bar in reliability.patches if bar.get_y() == 0 and bar.get_alpha() is None]
+    np.testing.assert_allclose([bar.get_height() for bar in bars], diagram.accuracy[filled])
+    gaps = [bar.get_height() for bar in reliability.patches if bar.get_alpha() is not None]
+    np.testing.assert_allclose(gaps, np.abs(diagram.accuracy - diagram.confidence)[filled])
+    assert f"{100 * diagram.expected_error:.2f} %" in reliability.get_title()
+    assert sum(bar.get_height() for bar in confidence.patches) == pytest.approx(100)
+    assert (reliability.get_xlim(), reliability.get_ylim()) == ((0, 1), (0, 1))

@@ -373,3 +373,131 @@ def test_divergence(one_line_error, small):
 )
 def test_wrong_options(one_line_error, options):
     one_line_error("train", "digits", *options)
+
+
+def test_a_network(tmp_path, process):
+    plot, model = tmp_path / "digits.png", tmp_path / "digits.safetensors"
+    options = "--model mlp --hidden 48,24 --activation gelu --dropout 0.1 --max-iter 60 --tol 0 --learning-rate 0.003"
+    result = process("train", "digits", "--plot", plot, "--save", model, *options.split())
+    assert (result.status, result.err) == (0, "")
+    rows = rows_of(result.out)
+    assert rows["network"] == ["64 - 48 - 24 - 10 units, gelu, 4,546 parameters"]
+    assert re.fullmatch(r"adamw, 60 epochs in [\d.e-]+ s, converged", rows["fit"][0])
+    assert float(rows["accuracy"][1]) > 0.95
+    assert 0 < float(rows["expected calibration error"][1]) < 0.1
+    assert size_of_png(plot)
+
+    # The saved model takes the features as they are and says what an estimator fitted to scaled ones says.
+    parts = split(data.load("digits"), 0.25, 0)
+    scaler = StandardScaler().fit(parts[0].X)
+    estimator = mf.MLPClassifier(
+        (48, 24), "gelu", dropout=0.1, max_iter=60, tol=0, learning_rate_init=0.003, random_state=0
+    ).fit(scaler.transform(parts[0].X), parts[0].y)
+    loaded = model_file.load(model)
+    expected = estimator.predict_proba(scaler.transform(parts[1].X))
+    np.testing.assert_allclose(loaded.predict_proba(parts[1].X), expected, atol=1e-4)
+    assert loaded.metadata["options"]["hidden"] == [48, 24]
+    assert loaded.metadata["test"]["calibration_error"] == pytest.approx(
+        float(rows["expected calibration error"][1]), abs=1e-4
+    )
+    predicted = process("predict", model, "digits", "--score")
+    assert predicted.status == 0
+    assert predicted.out.count("\n") == 1798
+    assert "expected calibration error" in predicted.err
+
+
+@pytest.mark.parametrize("name", ["small", "sparse"])
+def test_network_of_any_data(run, tmp_path, small, name):
+    path = small
+    if name == "sparse":
+        with np.load(small) as archive:
+            path = tmp_path / "small.svm"
+            dump_svmlight_file(np.maximum(archive["X"], 0), np.unique(archive["y"], return_inverse=True)[1], str(path))
+    options = "--model mlp --hidden 8 --early-stopping --solver sgd --learning-rate 0.1 --weight-decay 0.01 --json"
+    record = json.loads(run("train", path, "--save", tmp_path / "m.npz", *options.split()).out)
+    assert record["train"]["accuracy"] > 0.5  # by chance 0.33
+    assert (record["options"]["solver"], record["options"]["early_stopping"]) == ("sgd", True)
+    result = run("predict", tmp_path / "m.npz", path, "--proba")
+    assert result.status == 0
+    assert len(result.out.splitlines()) == 61
+
+
+def test_options_reach_the_network(monkeypatch, run, small):
+    made = []
+    real = mf.MLPClassifier.__init__
+
+    def record(self, *args, **kwargs):
+        made.append((args, kwargs))
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr("mlefast.estimators.MLPClassifier.__init__", record)
+    options = (
+        "--model mlp --solver sgd --hidden 7,6 --activation tanh --dropout 0.5 --weight-decay 0.1 --max-iter 7 --tol 0 "
+        "--batch-size 5 --learning-rate 0.01 --seed 4 --early-stopping"
+    )
+    assert run("train", small, *options.split()).status == 0
+    (args, kwargs), *_ = made
+    kwargs.pop("callback")
+    assert args == ((7, 6), "tanh")
+    assert kwargs == {
+        "solver": "sgd",
+        "dropout": 0.5,
+        "alpha": 0.1,
+        "early_stopping": True,
+        "learning_rate_init": 0.01,
+        "max_iter": 7,
+        "tol": 0.0,
+        "batch_size": 5,
+        "random_state": 4,
+    }
+
+
+def test_adamw_of_a_linear_model(run, small):
+    record = json.loads(run("train", small, "--solver", "adamw", "--learning-rate", "0.05", "--json").out)
+    assert record["options"]["solver"] == "adamw"
+    exact = json.loads(run("train", small, "--json").out)
+    assert record["loss_curve"][-1] == pytest.approx(exact["loss_curve"][-1], rel=0.1)
+
+
+def test_interrupted_network_is_kept(monkeypatch, run, small, tmp_path):
+    from mlefast.cli import report
+
+    @contextlib.contextmanager
+    def progress(*args, **options):
+        def interrupt(epoch, objective):
+            if epoch == 5:
+                raise KeyboardInterrupt
+
+        yield interrupt
+
+    monkeypatch.setattr(report, "progress", progress)
+    result = run("train", small, "--model", "mlp", "--save", tmp_path / "m.npz")
+    assert result.status == 0
+    assert "interrupted" in result.out
+    assert "converged" not in result.out
+    assert model_file.load(tmp_path / "m.npz").n_features == 4
+
+
+def test_diverging_network(one_line_error, small):
+    options = ("--no-standardize", "--model", "mlp", "--solver", "sgd", "--learning-rate", "1e38")
+    assert "learning" in one_line_error("train", small, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--hidden 30", "--hidden: is for --model mlp"),
+        ("--dropout 0.1", "--dropout: is for --model mlp"),
+        ("--early-stopping", "--early-stopping: is for --model mlp"),
+        ("--model mlp -C 2", "-C: is for --model linear"),
+        ("--model mlp --penalty none", "--penalty: is for --model linear"),
+        ("--model mlp --solver lbfgs", "lbfgs is for --model linear"),
+        ("--model mlp --hidden 3,0", "'3,0' is no list of units"),
+        ("--model mlp --hidden 3,,4", "'3,,4' is no list of units"),
+        ("--model mlp --dropout 1", "1.0 is not a number from 0 and below 1"),
+        ("--model mlp --weight-decay -1", "-1.0 is not a finite number from 0"),
+        ("--model tree", "tree"),
+    ],
+)
+def test_wrong_options_of_models(one_line_error, options, message):
+    assert message in one_line_error("train", "digits", *options.split())

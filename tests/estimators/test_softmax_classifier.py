@@ -100,6 +100,21 @@ def test_sgd_comes_close(digits, momentum):
     np.testing.assert_array_equal(model.coef_, again.coef_)
 
 
+def test_adamw_seeks_the_same_solution(digits):
+    """The prior is part of the objective: there is no decay of its own that would move the solution."""
+    X, _, y, _ = digits
+    for C in (0.01, 1.0):
+        best = SoftmaxClassifier(C=C, max_iter=1000).fit(X, y)
+        options = {"C": C, "max_iter": 300, "tol": 0, "random_state": 0, "learning_rate_init": 0.003}
+        model = SoftmaxClassifier(solver="adamw", **options).fit(X, y)
+        assert model.loss_curve_[-1] == pytest.approx(best.loss_curve_[-1], rel=0.03)
+        assert objective(model, X, y, C) == pytest.approx(objective(best, X, y, C), rel=0.03)
+    parts = SoftmaxClassifier(solver="adamw", **options)
+    for _ in range(300):
+        parts.partial_fit(X, y, classes=np.arange(10))
+    np.testing.assert_array_equal(parts.coef_, model.coef_)
+
+
 def test_sgd_stops_when_nothing_improves(digits):
     X, _, y, _ = digits
     model = SoftmaxClassifier(solver="sgd", max_iter=2000, tol=1e-2, n_iter_no_change=3, random_state=0).fit(X, y)

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 import mlefast as mf
+from mlefast.calibration import ReliabilityDiagram, reliability_diagram
 from mlefast.data import Dataset
 from mlefast.data._dataset import Labels, wrong_data
-from mlefast.model_file import LinearModel
+from mlefast.model_file import TrainedModel
 
 IntArray = npt.NDArray[np.int64]
 
@@ -31,7 +32,8 @@ IntArray = npt.NDArray[np.int64]
 class Evaluation:
     """A model's performance on labelled samples; `nll`, `kl` and `entropy` are in nats per sample.
 
-    `confusion` counts samples: the row is the true class, the column the predicted one.
+    `confusion` counts samples: the row is the true class, the column the predicted one. `reliability` compares the
+    predictions' confidence with how often they are right.
     """
 
     samples: int
@@ -40,9 +42,10 @@ class Evaluation:
     kl: float
     entropy: float
     confusion: IntArray
+    reliability: ReliabilityDiagram
 
 
-def evaluate(model: LinearModel, data: Dataset) -> Evaluation:
+def evaluate(model: TrainedModel, data: Dataset) -> Evaluation:
     """Compare a model's predictions with the labels of data.
 
     Raises
@@ -61,7 +64,8 @@ def evaluate(model: LinearModel, data: Dataset) -> Evaluation:
     if not math.isclose(nll, kl + entropy, rel_tol=1e-9, abs_tol=1e-12):
         raise ArithmeticError(f"{data.name}: NLL = {nll!r} is not KL + H = {kl!r} + {entropy!r}")
     confusion = np.bincount(target * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
-    return Evaluation(n_samples, float(np.mean(predicted == target)), nll, kl, entropy, confusion)
+    reliability = reliability_diagram(mf.softmax(logits), target)
+    return Evaluation(n_samples, float(np.mean(predicted == target)), nll, kl, entropy, confusion, reliability)
 
 
 def class_indices(classes: Labels, data: Dataset) -> IntArray:

@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from mlefast.data import Dataset, training_labels
 from mlefast.data._dataset import wrong_data
-from mlefast.model_file import LinearModel
+from mlefast.model_file import LinearModel, NetworkModel, TrainedModel
 
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """What a fit depends on, beside the data; as the parameters of ``SoftmaxClassifier``, where "auto" is None here."""
+    """What a fit depends on, beside the data; as the parameters of the estimators, where "auto" is None here."""
 
-    solver: Literal["lbfgs", "sgd"]
+    solver: Literal["lbfgs", "sgd", "adamw"]
     penalty: Literal["l2", "none"]
     C: float
     max_iter: int
@@ -31,6 +31,12 @@ class FitOptions:
     learning_rate: float | None
     standardize: bool
     seed: int
+    model: Literal["linear", "mlp"] = "linear"
+    hidden: tuple[int, ...] = (100,)
+    activation: Literal["relu", "gelu", "tanh", "identity"] = "relu"
+    dropout: float = 0.0
+    weight_decay: float = 1e-4
+    early_stopping: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +45,27 @@ class Fit:
 
     Attributes
     ----------
-    model : LinearModel
+    model : LinearModel or NetworkModel
         It takes features as they are in the data.
-    weights : ndarray of float64, shape (C, F)
+    weights : ndarray of float64, shape (C, F), or None
         Its weights per standard deviation of each feature (per unit, if the data were not standardised), a row for
-        each class, centred so that they sum to 0 over the classes.
+        each class, centred so that they sum to 0 over the classes; None for a network.
     loss_curve : list of float
         The objective in nats per sample after each iteration.
     seconds : float
         Duration of the fit.
     converged : bool
         Whether it ended before the largest number of iterations.
+    interrupted : bool
+        Whether Ctrl-C has ended it.
     """
 
-    model: LinearModel
-    weights: FloatArray
+    model: TrainedModel
+    weights: FloatArray | None
     loss_curve: list[float]
     seconds: float
     converged: bool
+    interrupted: bool = False
 
 
 def split(data: Dataset, test_size: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -99,31 +108,24 @@ def fit(data: Dataset, options: FitOptions, callback: Callable[[int, float], Non
     DataError
         If the data have no labels or a single class.
     FloatingPointError
-        If stochastic gradient descent diverges.
+        If descent on mini-batches diverges.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    from mlefast.estimators import SoftmaxClassifier
-
     y = training_labels(data)
     X, mean, scale = _standardized(data.X) if options.standardize else (data.X, 0.0, 1.0)
-    estimator = SoftmaxClassifier(
-        None if options.penalty == "none" else options.penalty,
-        C=options.C,
-        solver=options.solver,
-        max_iter=options.max_iter,
-        tol=options.tol,
-        batch_size=options.batch_size or "auto",
-        learning_rate_init=options.learning_rate or "auto",
-        random_state=options.seed,
-        callback=callback,
-    )
+    estimator = _estimator(options, callback)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", ConvergenceWarning)
         start = time.perf_counter()
         estimator.fit(X, y)
         seconds = time.perf_counter() - start
+    curve = list(estimator.loss_curve_)
+    if options.model == "mlp":
+        network = _unscaled_network(estimator, mean, scale, data)
+        interrupted = any("interrupted" in str(warning.message) for warning in caught)
+        return Fit(network, None, curve, seconds, not caught, interrupted)
 
     # The standardisation is folded in: w (x - mean) / scale + b = (w / scale) x + (b - (w / scale) mean)
     weights = np.asarray(estimator.coef_, dtype=np.float64)
@@ -132,7 +134,47 @@ def fit(data: Dataset, options: FitOptions, callback: Callable[[int, float], Non
     model = LinearModel(coef, intercept, estimator.classes_, data.feature_names, data.image_shape)
     if len(weights) == 1:
         weights = np.vstack([np.zeros_like(weights), weights])
-    return Fit(model, weights - weights.mean(axis=0), list(estimator.loss_curve_), seconds, not caught)
+    return Fit(model, weights - weights.mean(axis=0), curve, seconds, not caught)
+
+
+def _estimator(options: FitOptions, callback: Callable[[int, float], None]) -> Any:
+    from mlefast.estimators import MLPClassifier, SoftmaxClassifier
+
+    common: dict[str, Any] = {
+        "solver": options.solver,
+        "max_iter": options.max_iter,
+        "tol": options.tol,
+        "batch_size": options.batch_size or "auto",
+        "random_state": options.seed,
+        "callback": callback,
+    }
+    if options.model == "mlp":
+        return MLPClassifier(
+            options.hidden,
+            options.activation,
+            dropout=options.dropout,
+            alpha=options.weight_decay,
+            early_stopping=options.early_stopping,
+            learning_rate_init=options.learning_rate or (0.001 if options.solver == "adamw" else 0.01),
+            **common,
+        )
+    penalty = None if options.penalty == "none" else options.penalty
+    return SoftmaxClassifier(penalty, C=options.C, learning_rate_init=options.learning_rate or "auto", **common)
+
+
+def _unscaled_network(estimator: Any, mean: Any, scale: Any, data: Dataset) -> NetworkModel:
+    """Fold the standardisation into the first layer, as into a linear model."""
+    first, *others = (np.asarray(coef, dtype=np.float64) for coef in estimator.coefs_)
+    shift, *intercepts = (np.asarray(intercept, dtype=np.float64) for intercept in estimator.intercepts_)
+    unscaled = first / np.reshape(scale, (-1, 1))
+    return NetworkModel(
+        (unscaled, *others),
+        (shift - np.sum(unscaled * np.reshape(mean, (-1, 1)), axis=0), *intercepts),
+        estimator.activation,
+        estimator.classes_,
+        data.feature_names,
+        data.image_shape,
+    )
 
 
 def _standardized(X: Any) -> tuple[Any, FloatArray | float, FloatArray]:

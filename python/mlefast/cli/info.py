@@ -20,6 +20,7 @@ _LIBRARIES = {
     "pillow": "data",
     "safetensors": "data",
     "torch": "interop",
+    "statsmodels": "interop",
     "cupy-cuda12x": "cuda12",
     "cupy-cuda13x": "cuda13",
 }

@@ -15,7 +15,12 @@ import typer
 import mlefast as mf
 from mlefast._files import check_writable, one_line
 
-DATA, FIT, OUTPUT = "Data", "Fit", "Output"  # the groups of options in a command's help
+DATA, FIT, NETWORK, OUTPUT = (
+    "Data",
+    "Fit",
+    "Network (--model mlp)",
+    "Output",
+)  # the groups of options in a command's help
 
 Data = Annotated[
     str,
@@ -47,6 +52,21 @@ def not_negative(value: float) -> float:
     if not 0 <= value < math.inf:
         raise typer.BadParameter(f"{value} is not a finite number from 0.")
     return value
+
+
+def share(value: float) -> float:
+    """Accept a number from 0 to 1, but not 1."""
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"{value} is not a number from 0 and below 1.")
+    return value
+
+
+def layer_sizes(text: str) -> tuple[int, ...]:
+    """Turn ``256,128`` into the sizes of layers; nothing at all is none."""
+    sizes = text.split(",") if text.strip() else []
+    if not all(re.fullmatch(r"\s*[1-9]\d{0,6}\s*", size) for size in sizes):
+        raise typer.BadParameter(f"{text!r} is no list of units such as 256,128.", param_hint="--hidden")
+    return tuple(map(int, sizes))
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Drawings of a fit: its loss, the confusion matrix and the weights of each class.
+"""Drawings of a fit: its loss, the confusion matrix, and the weights of each class or how reliable a network is.
 
 Figures are made directly, not through pyplot: no window system, and no global state of a host program is touched.
 """
@@ -17,8 +17,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from mlefast.calibration import ReliabilityDiagram
 from mlefast.cli.evaluation import Evaluation
 from mlefast.cli.fitting import Fit
+from mlefast.model_file import TrainedModel
 
 _MAX_TEMPLATES = 20
 _MAX_FEATURES = 30  # rows of the heat map whose names can be read
@@ -31,7 +33,7 @@ Array = npt.NDArray[Any]
 def draw_training(
     title: str, fit: Fit, part: str, evaluation: Evaluation, *, solver: str, standardized: bool
 ) -> Figure:
-    """Draw the loss curve, the confusion matrix and the weights of each class.
+    """Draw the loss curve, the confusion matrix, and the weights of each class; of a network, its reliability.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def draw_training(
     part : str
         What the evaluation is of: "test" or "train".
     evaluation : Evaluation
-    solver : {"lbfgs", "sgd"}
+    solver : {"lbfgs", "sgd", "adamw"}
         Counts iterations or epochs.
     standardized : bool
         Whether the weights are per standard deviation of a feature.
@@ -57,7 +59,12 @@ def draw_training(
     labels = [_shorten(label, 16) for label in fit.model.classes]
     draw_loss(loss_axes, fit.loss_curve, len(fit.model.classes), "iteration" if solver == "lbfgs" else "epoch")
     draw_confusion(confusion_axes, evaluation, labels, part)
-    draw_weights(halves[1], fit, labels, "standard deviation" if standardized else "unit")
+    if fit.weights is None:
+        reliability_axes, confidence_axes = halves[1].subplots(2, 1, height_ratios=[3, 1], sharex=True)
+        draw_reliability(reliability_axes, evaluation.reliability)
+        draw_confidence(confidence_axes, evaluation.reliability, part)
+    else:
+        draw_weights(halves[1], fit.model, fit.weights, labels, "standard deviation" if standardized else "unit")
     return figure
 
 
@@ -112,12 +119,47 @@ def draw_confusion(axes: Axes, evaluation: Evaluation, labels: Sequence[str], pa
             axes.text(column, row, f"{count}", color=color, fontsize=size, ha="center", va="center")
 
 
-def draw_weights(figure: SubFigure, fit: Fit, labels: Sequence[str], per: str) -> None:
+def draw_reliability(axes: Axes, diagram: ReliabilityDiagram) -> None:
+    """Draw the accuracy of predictions over their confidence: true probabilities lie on the diagonal."""
+    filled = diagram.weight > 0
+    accuracy, confidence = diagram.accuracy[filled], diagram.confidence[filled]
+    left, right = diagram.edges[:-1][filled], diagram.edges[1:][filled]
+    options: dict[str, Any] = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
+    axes.bar(left, accuracy, right - left, color="#1f6fb2", label="accuracy", **options)
+    gap, base = np.abs(confidence - accuracy), np.minimum(confidence, accuracy)
+    axes.bar(
+        left, gap, right - left, bottom=base, color="#d1495b", alpha=0.45, label="gap to the confidence", **options
+    )
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+    axes.set_title(f"Reliability: expected calibration error {100 * diagram.expected_error:.2f} %")
+    axes.legend(loc="upper left", frameon=False)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_confidence(axes: Axes, diagram: ReliabilityDiagram, part: str) -> None:
+    """Draw how many samples each bin of a reliability diagram holds."""
+    axes.bar(
+        diagram.edges[:-1],
+        100 * diagram.weight / diagram.weight.sum(),
+        np.diff(diagram.edges),
+        align="edge",
+        color="#8fb4d6",
+        edgecolor="white",
+        linewidth=0.5,
+    )
+    axes.set(xlim=(0, 1), xlabel="confidence: probability of the predicted class", ylabel=f"{part} samples (%)")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_weights(figure: SubFigure, model: TrainedModel, weights: Array, labels: Sequence[str], per: str) -> None:
     """Draw the weights of each class, as images if samples are images, on one symmetric scale."""
     scale = f"weight (nats per {per} of the feature)"
-    pictures = _as_pictures(fit.weights, fit.model.image_shape)
+    pictures = _as_pictures(weights, model.image_shape)
     if pictures is None:
-        _draw_heat_map(figure, fit, labels, scale)
+        _draw_heat_map(figure, weights, model.feature_names, labels, scale)
     else:
         _draw_templates(figure, pictures[:_MAX_TEMPLATES], labels, scale)
 
@@ -138,15 +180,16 @@ def _draw_templates(figure: SubFigure, pictures: Array, labels: Sequence[str], s
     _finish(figure.colorbar(image, ax=list(grid), shrink=0.8, pad=0.02), scale)
 
 
-def _draw_heat_map(figure: SubFigure, fit: Fit, labels: Sequence[str], scale: str) -> None:
-    n_classes, n_features = fit.weights.shape
-    largest = np.abs(fit.weights).max(axis=0)
+def _draw_heat_map(
+    figure: SubFigure, all_weights: Array, names: Sequence[str] | None, labels: Sequence[str], scale: str
+) -> None:
+    n_classes, n_features = all_weights.shape
+    largest = np.abs(all_weights).max(axis=0)
     shown = np.sort(np.argsort(-largest, kind="stable")[:_MAX_FEATURES])
-    weights = fit.weights[:, shown].T
+    weights = all_weights[:, shown].T
     axes = figure.subplots()
     limit = _limit(weights)
     image = axes.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto")
-    names = fit.model.feature_names
     _name_ticks(axes, labels, [_shorten(names[i], 26) if names else str(i) for i in shown])
     if n_classes <= _MAX_COUNTED_CLASSES and n_classes * len(shown) <= 200:
         size = max(7.5, 12 - 0.3 * len(shown))

@@ -90,7 +90,7 @@ class Predictions:
         return arrays
 
 
-def _print_score(model: model_file.LinearModel, samples: datasets.Dataset) -> None:
+def _print_score(model: model_file.TrainedModel, samples: datasets.Dataset) -> None:
     new_console(stderr=True).print(evaluation_table({samples.name: evaluate(model, samples)}))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlefast.cli.evaluation import Evaluation
 from mlefast.cli.fitting import Fit, FitOptions
 from mlefast.data import Dataset
+from mlefast.model_file import NetworkModel
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +67,11 @@ def print_training(training: Training) -> None:
     facts.add_row("samples", ", ".join(f"{e.samples} {part}" for part, e in training.evaluations.items()))
     facts.add_row("features", _features(data))
     facts.add_row("classes", str(len(fit.model.classes)))
+    if isinstance(fit.model, NetworkModel):
+        facts.add_row("network", _network(fit.model))
     ending = "converged" if fit.converged else "not converged: raise --max-iter"
+    if fit.interrupted:
+        ending = "interrupted: the model so far is kept"
     facts.add_row("fit", f"{options.solver}, {iterations(fit, options)} in {fit.seconds:.3g} s, {ending}")
     facts.add_row("samples per second", f"{training.samples_per_second:,.0f}")
     facts.add_row("instruction set", training.isa)
@@ -77,7 +82,7 @@ def print_training(training: Training) -> None:
 
 
 def iterations(fit: Fit, options: FitOptions) -> str:
-    """Say how many iterations (of sgd: epochs) there were."""
+    """Say how many iterations (of sgd and adamw: epochs) there were."""
     number = len(fit.loss_curve)
     unit = "iteration" if options.solver == "lbfgs" else "epoch"
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
@@ -101,6 +106,8 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> Table:
     table.add_row("negative log-likelihood (nats per sample)", *(f"{e.nll:.6f}" for e in evaluations.values()))
     table.add_row("= KL(labels || model)", *(f"{e.kl:.6f}" for e in evaluations.values()))
     table.add_row("+ entropy of the labels", *(f"{e.entropy:.6f}" for e in evaluations.values()))
+    errors = (f"{e.reliability.expected_error:.4f}" for e in evaluations.values())
+    table.add_row("expected calibration error", *errors)
     return table
 
 
@@ -130,10 +137,23 @@ def as_metadata(training: Training) -> dict[str, Any]:
         "iterations": len(fit.loss_curve),
         "converged": fit.converged,
         **{
-            part: {"samples": e.samples, "accuracy": e.accuracy, "nll": e.nll, "kl": e.kl, "entropy": e.entropy}
+            part: {
+                "samples": e.samples,
+                "accuracy": e.accuracy,
+                "nll": e.nll,
+                "kl": e.kl,
+                "entropy": e.entropy,
+                "calibration_error": e.reliability.expected_error,
+            }
             for part, e in training.evaluations.items()
         },
     }
+
+
+def _network(model: NetworkModel) -> str:
+    units = [model.n_features, *(len(intercept) for intercept in model.intercepts)]
+    parameters = sum(part.size for part in (*model.coefs, *model.intercepts))
+    return f"{' - '.join(map(str, units))} units, {model.activation}, {parameters:,} parameters"
 
 
 def _features(data: Dataset) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,15 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mlefast._arguments import describe
 from mlefast.estimators.blas import blas_threads_for
+from mlefast.estimators.inference import MaximumLikelihoodResult, maximum_likelihood_statistics
 from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
-from mlefast.estimators.solvers import SGD, Fit, Samples, lbfgs, steady_learning_rate
+from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
+from mlefast.estimators.solvers import Descent, Fit, LinearDescent, Samples, lbfgs, steady_learning_rate
+from mlefast.estimators.validation import check_parameter, class_codes, is_count, is_real, weight_of_samples
 from mlefast.losses import cross_entropy
 from mlefast.softmax import log_softmax, softmax
 
@@ -45,24 +46,25 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Whether there is an intercept :math:`b`.
     class_weight : dict, "balanced" or None, default None
         A factor for the samples of each class; "balanced" makes all classes weigh the same.
-    solver : {"lbfgs", "sgd"}, default "lbfgs"
-        "lbfgs" sees all samples in every iteration. "sgd" takes steps on shuffled mini-batches, with momentum.
+    solver : {"lbfgs", "sgd", "adamw"}, default "lbfgs"
+        "lbfgs" sees all samples in every iteration. "sgd" takes steps on shuffled mini-batches, with momentum; "adamw"
+        takes adaptive ones. All seek the same solution: the prior is part of the objective, not a decay of its own.
     max_iter : int, default 100
-        The largest number of iterations; of epochs with "sgd".
+        The largest number of iterations; of epochs with "sgd" and "adamw".
     tol : float, default 1e-4
-        "lbfgs" stops when no entry of the mean gradient exceeds it; "sgd" when the objective per sample has not fallen
-        by it for `n_iter_no_change` epochs, 0 runs all epochs.
+        "lbfgs" stops when no entry of the mean gradient exceeds it; the others when the objective per sample has not
+        fallen by it for `n_iter_no_change` epochs, 0 runs all epochs.
     warm_start : bool, default False
         Start `fit` from the last solution.
     random_state : int, RandomState or None, default None
-        The order in which "sgd" visits the samples.
+        The order in which "sgd" and "adamw" visit the samples.
     verbose : int, default 0
         If positive, print the objective after every so many iterations.
     batch_size : int or "auto", default "auto"
-        Samples in a step of "sgd"; "auto" is the smaller of 128 and their number.
+        Samples in a step of "sgd" or "adamw"; "auto" is the smaller of 128 and their number.
     learning_rate_init : float or "auto", default "auto"
-        Step size of "sgd". "auto" is :math:`(1-\mu) / (\tfrac12 \overline{\|x\|^2} + \tfrac12 + \lambda)`, with which
-        descent on all samples could not overshoot.
+        Step size. "auto" is :math:`(1-\mu) / (\tfrac12 \overline{\|x\|^2} + \tfrac12 + \lambda)` for "sgd", with which
+        descent on all samples could not overshoot, and 0.001 for "adamw".
     momentum : float, default 0.9
         :math:`\mu` of "sgd", in [0, 1).
     nesterovs_momentum : bool, default True
@@ -94,7 +96,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     >>> from sklearn.datasets import load_iris
     >>> from mlefast import SoftmaxClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> SoftmaxClassifier().fit(X, y).score(X, y)
+    >>> SoftmaxClassifier(max_iter=1000).fit(X, y).score(X, y)
     0.97...
     """
 
@@ -185,7 +187,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SoftmaxClassifier:
-        """Continue with one epoch of stochastic gradient descent on these samples, whatever `solver` says.
+        """Continue with one epoch over these samples, by "adamw" if that is the `solver`, else by "sgd".
 
         Parameters
         ----------
@@ -210,7 +212,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             raise ValueError(f"classes: received {known}; accepted: those of the first call, {self.classes_}")
         if len(known) < 2:
             raise ValueError(f"classes: received {known}; accepted: at least 2 labels")
-        codes = self._codes(y, known)
+        codes = class_codes(y, known)
         self.classes_ = known
         data = Samples(X, codes, self._weights(X, codes, sample_weight))
         if first:
@@ -221,11 +223,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             objective = self._objective(data)
             start = np.hstack([self.coef_, self.intercept_[:, None]]) if self.fit_intercept else self.coef_
             self._descent = self._new_descent(objective, start, data)
-        self._descent.objective.l2 = self._l2(data.total_weight)
-        with blas_threads_for(self._descent.batch_size * self._descent.parameters.size):
+        model = self._descent.model
+        model.objective.l2 = self._l2(data.total_weight)
+        with blas_threads_for(self._descent.batch_size * model.parameters.size):
             objective_value = self._descent.epoch(data)
         self._watch(len(self.loss_curve_) + 1, objective_value)
-        self._keep(self._descent.parameters, len(self.loss_curve_))
+        self._keep(model.parameters, len(self.loss_curve_))
         return self
 
     def decision_function(self, X: Any) -> npt.NDArray[np.floating[Any]]:
@@ -254,10 +257,73 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the log-likelihood of labelled samples, in nats: the (weighted) sum of log P(y | x)."""
         logits = self._logits(X)
-        losses = cross_entropy(logits, self._codes(np.asarray(y), self.classes_), reduction="none")
+        losses = cross_entropy(logits, class_codes(np.asarray(y), self.classes_), reduction="none")
         if sample_weight is not None:
             losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
         return -float(np.sum(losses, dtype=np.float64))
+
+    def statistics(self, X: Any, y: Any, sample_weight: Any = None) -> MaximumLikelihoodResult:
+        """Statistics of maximum likelihood: standard errors, tests, intervals, criteria.
+
+        They are those of coefficients against the first class, as of statsmodels' ``MNLogit``, at the maximum of the
+        likelihood: Newton's method takes the fitted coefficients to its last digits.
+
+        Parameters
+        ----------
+        X, y : array_like
+            The samples of `fit`.
+        sample_weight : array_like, shape (n_samples,), optional
+            Those of `fit`. They are counts: a weight of 2 is two samples.
+
+        Returns
+        -------
+        MaximumLikelihoodResult
+            ``print(result.summary())`` shows all of it.
+
+        Raises
+        ------
+        ValueError
+            If the fit is penalised or has class weights, so that it is none of maximum likelihood; if the likelihood
+            has no single maximum (too few samples, linearly dependent features, separable classes); if the maximum for
+            these samples is not where `fit` has ended.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from mlefast import SoftmaxClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> X, y = X[50:, :2], y[50:]
+        >>> model = SoftmaxClassifier(penalty=None, tol=1e-8).fit(X, y)
+        >>> result = model.statistics(X, y)
+        >>> result.names
+        ('intercept', 'x0', 'x1')
+        >>> result.standard_errors.round(2)
+        array([[3.1 , 0.52, 0.86]])
+        """
+        check_is_fitted(self)
+        if self._l2(1.0) > 0:
+            raise ValueError(
+                f"penalty: received {self.penalty!r} with C={self.C:g}; accepted: None (or C=inf): a prior biases the "
+                "coefficients, and the curvature of the likelihood alone does not give their errors"
+            )
+        if self.class_weight is not None:
+            raise ValueError(
+                f"class_weight: received {self.class_weight!r}; accepted: None: weighted classes are not a likelihood"
+            )
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        coef: Any = np.hstack([self.intercept_[:, None], self.coef_]) if self.fit_intercept else self.coef_
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(X.shape[1])])
+        return maximum_likelihood_statistics(
+            coef[1:] - coef[0] if len(coef) > 1 else coef,
+            X,
+            class_codes(y, self.classes_),
+            weight,
+            classes=tuple(self.classes_.tolist()),
+            names=(*(("intercept",) if self.fit_intercept else ()), *map(str, names)),
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -270,27 +336,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         dtype = np.result_type(X.dtype, self.coef_.dtype)
         return linear_logits(X.astype(dtype, copy=False), self.coef_.astype(dtype), self.intercept_.astype(dtype))
 
-    def _codes(self, y: Any, classes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        known = np.isin(y, classes)
-        if not known.all():
-            raise ValueError(f"y: received the label {y[~known].tolist()[0]!r}; accepted: {classes.tolist()}")
-        codes: npt.NDArray[np.int64] = np.searchsorted(classes, y).astype(np.int64)
-        return codes
-
     def _weights(self, X: Any, codes: Any, sample_weight: Any) -> FloatArray | None:
-        if sample_weight is None and self.class_weight is None:
-            return None
-        weight: FloatArray = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True, ensure_non_negative=True)
-        if self.class_weight is not None:
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_[codes], **self._for_balance(sample_weight)
-            )
-            weight *= by_class[codes].astype(weight.dtype)
-        return weight
-
-    @staticmethod
-    def _for_balance(sample_weight: Any) -> dict[str, Any]:
-        return {} if sample_weight is None else {"sample_weight": sample_weight}
+        return weight_of_samples(X, codes, self.classes_, sample_weight, self.class_weight)
 
     def _l2(self, total_weight: float) -> float:
         return 0.0 if self.penalty is None or math.isinf(self.C) else 1.0 / (self.C * total_weight)
@@ -314,15 +361,27 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 data, max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change, watch=self._watch
             )
 
-    def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> SGD:
-        rate = self.learning_rate_init
-        return SGD(
-            objective,
-            start,
+    def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> Descent[LinearDescent]:
+        model = LinearDescent(objective, start)
+        rate: Any = self.learning_rate_init
+        optimizer: Optimizer
+        if self.solver == "adamw":
+            # The prior is part of the objective, as for every solver; none of it is left to decouple.
+            optimizer = AdamW(model.parameters, learning_rate=0.001 if rate == "auto" else float(rate))
+        else:
+            optimizer = SGD(
+                model.parameters,
+                learning_rate=(
+                    steady_learning_rate(data.X, objective.l2, self.momentum) if rate == "auto" else float(rate)
+                ),
+                momentum=self.momentum,
+                nesterov=self.nesterovs_momentum,
+            )
+        return Descent(
+            model,
+            optimizer,
+            name="adamw" if self.solver == "adamw" else "sgd",
             batch_size=128 if self.batch_size == "auto" else int(self.batch_size),
-            learning_rate=steady_learning_rate(data.X, objective.l2, self.momentum) if rate == "auto" else float(rate),
-            momentum=self.momentum,
-            nesterov=self.nesterovs_momentum,
             random=check_random_state(self.random_state),
         )
 
@@ -340,19 +399,10 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.n_iter_ = n_iter
 
     def _check_parameters(self) -> None:
-        def check(name: str, valid: bool, accepted: str) -> None:
-            if not valid:
-                raise ValueError(f"{name}: received {describe(getattr(self, name))}; accepted: {accepted}")
-
-        def is_real(value: Any) -> bool:
-            return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-
-        def is_count(value: Any) -> bool:
-            return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
-
+        check = partial(check_parameter, self)
         check("penalty", self.penalty in ("l2", None), "'l2' or None")
         check("C", is_real(self.C) and self.C > 0, "a number > 0")
-        check("solver", self.solver in ("lbfgs", "sgd"), "'lbfgs' or 'sgd'")
+        check("solver", self.solver in ("lbfgs", "sgd", "adamw"), "'lbfgs', 'sgd' or 'adamw'")
         check("max_iter", is_count(self.max_iter), "an integer >= 1")
         check("tol", is_real(self.tol) and self.tol >= 0, "a number >= 0")
         check("batch_size", self.batch_size == "auto" or is_count(self.batch_size), "'auto' or an integer >= 1")

@@ -1,14 +1,16 @@
-"""Minimisers of a :class:`~mlefast.estimators.objective.LinearObjective`."""
+"""Minimisers: of a :class:`~mlefast.estimators.objective.LinearObjective` as a whole, of any model by mini-batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import scipy.optimize
 
 from mlefast.estimators.objective import FloatArray, IntArray, LinearObjective
+from mlefast.estimators.optimizers import Optimizer
 
 Watcher = Callable[[int, float], None]
 
@@ -66,84 +68,187 @@ def lbfgs(
     return Fit(result.x.reshape(objective.shape), int(result.nit), bool(result.status == 0), str(result.message))
 
 
-class SGD:
-    r"""Stochastic gradient descent with momentum over shuffled mini-batches; may be continued, epoch by epoch.
+class Trainable(Protocol):
+    """What descent on mini-batches asks of a model."""
 
-    With velocity :math:`v` and gradient :math:`g` of a batch: :math:`v \leftarrow \mu v - \eta g`; the step is
-    :math:`v`, or :math:`\mu v - \eta g` with Nesterov's momentum (I. Sutskever et al., ICML 2013).
+    @property
+    def parameters(self) -> FloatArray:
+        """All that is fitted, C-contiguous."""
+
+    @property
+    def gradient(self) -> FloatArray:
+        """Where :meth:`loss_and_gradient` writes."""
+
+    @property
+    def weights(self) -> FloatArray:
+        """The part of the parameters that decays."""
+
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+        """Return the loss of a batch and write the gradient of the penalised objective."""
+
+    def penalty(self) -> float:
+        """Return the prior's share of the objective."""
+
+
+Model = TypeVar("Model", bound=Trainable)
+
+
+class LinearDescent:
+    """A linear objective at parameters of its own, in the dtype of the features."""
+
+    def __init__(self, objective: LinearObjective, start: FloatArray) -> None:
+        self.objective = objective
+        self.parameters = start.astype(objective.dtype, order="C")
+        self.gradient = np.empty_like(self.parameters)
+
+    @property
+    def weights(self) -> FloatArray:
+        """The parameters without the intercepts."""
+        return self.parameters[:, : self.objective.n_features]
+
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+        """Return the loss of a batch and write the gradient of the penalised objective."""
+        return self.objective.loss_and_gradient(self.parameters, X, y, sample_weight, total_weight, self.gradient)
+
+    def penalty(self) -> float:
+        """Return the prior's share of the objective."""
+        return self.objective.penalty(self.parameters)
+
+
+class Descent(Generic[Model]):
+    """Steps of an optimiser over mini-batches of shuffled samples; may be continued, epoch by epoch.
+
+    Parameters
+    ----------
+    model : Trainable
+    optimizer : Optimizer
+    name : str
+        What messages call it.
+    batch_size : int
+    random : RandomState, Generator or None
+        The order of the samples; None: as they come.
     """
 
     def __init__(
         self,
-        objective: LinearObjective,
-        start: FloatArray,
+        model: Model,
+        optimizer: Optimizer,
         *,
+        name: str,
         batch_size: int,
-        learning_rate: float,
-        momentum: float,
-        nesterov: bool,
-        random: np.random.RandomState,
+        random: np.random.RandomState | np.random.Generator | None,
     ) -> None:
-        self.objective = objective
-        self.parameters = start.astype(objective.dtype, order="C")
+        self.model = model
+        self.optimizer = optimizer
+        self.name = name
         self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.nesterov = nesterov
         self.random = random
-        self._velocity = np.zeros_like(self.parameters)
-        self._gradient = np.empty_like(self.parameters)
+        self.epochs = 0
 
     def epoch(self, data: Samples) -> float:
-        """Visit every sample once, in random order; return the penalised objective as it was met on the way."""
+        """Visit every sample once; return the penalised objective as it was met on the way.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss or a parameter is no longer finite.
+        """
+        model, n_samples = self.model, len(data.y)
+        mean_weight = data.total_weight / n_samples  # batches are divided by it, so that light ones stay light
+        self.epochs += 1
+        loss = 0.0
+        with np.errstate(over="ignore", invalid="ignore"):  # whatever overflows ends in a loss that says so
+            for step, (X, y, weight) in enumerate(self._batches(data), start=1):
+                batch_loss = model.loss_and_gradient(X, y, weight, len(y) * mean_weight)
+                if not math.isfinite(batch_loss):
+                    raise self._diverged(step, f"the loss is {batch_loss}")
+                loss += batch_loss * len(y)
+                self.optimizer.step(model.parameters, model.gradient, model.weights)
+            if not np.isfinite(model.parameters).all():
+                raise self._diverged(step, "a parameter is not finite")
+            return loss / n_samples + model.penalty()
+
+    def _batches(self, data: Samples) -> Iterator[tuple[Any, IntArray, FloatArray | None]]:
         n_samples = len(data.y)
         batch_size = min(self.batch_size, n_samples)
+        if self.random is None:
+            for first in range(0, n_samples, batch_size):
+                some = slice(first, first + batch_size)
+                yield data.X[some], data.y[some], None if data.weight is None else data.weight[some]
+            return
         order = self.random.permutation(n_samples)
         dense = isinstance(data.X, np.ndarray)
         X_buffer = np.empty((batch_size, data.X.shape[1]), data.X.dtype) if dense else None
-        mean_weight = data.total_weight / n_samples  # batches are divided by it, so that light ones stay light
-        loss = 0.0
         for first in range(0, n_samples, batch_size):
             chosen = order[first : first + batch_size]
             if X_buffer is not None:  # mode="clip" writes straight into the buffer
                 X = np.take(data.X, chosen, axis=0, out=X_buffer[: len(chosen)], mode="clip")
             else:
                 X = data.X[chosen]
-            weight = None if data.weight is None else data.weight[chosen]
-            batch_loss = self.objective.loss_and_gradient(
-                self.parameters, X, data.y[chosen], weight, len(chosen) * mean_weight, self._gradient
-            )
-            loss += batch_loss * len(chosen)
-            self._step()
-        return loss / n_samples + self.objective.penalty(self.parameters)
+            yield X, data.y[chosen], None if data.weight is None else data.weight[chosen]
 
-    def _step(self) -> None:
-        self._velocity *= self.momentum
-        self._gradient *= self.learning_rate
-        self._velocity -= self._gradient
-        if self.nesterov:
-            self.parameters -= self._gradient
-            np.multiply(self._velocity, self.momentum, out=self._gradient)
-            self.parameters += self._gradient
-        else:
-            self.parameters += self._velocity
+    def _diverged(self, step: int, how: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"solver={self.name!r} diverged in epoch {self.epochs}, step {step} ({how}); use a smaller "
+            f"learning_rate_init than {self.optimizer.learning_rate:.3g}, or scale the features"
+        )
 
-    def run(self, data: Samples, *, max_iter: int, tol: float, n_iter_no_change: int, watch: Watcher) -> Fit:
-        """Epochs until the objective has not fallen by ``tol`` for ``n_iter_no_change`` of them; ``tol=0`` runs all."""
-        best, since_best = np.inf, 0
-        for n_iter in range(1, max_iter + 1):
-            value = self.epoch(data)
-            watch(n_iter, value)
-            if not np.isfinite(value):
-                raise FloatingPointError(
-                    f"solver='sgd' diverged in epoch {n_iter} (the objective is {value}); use a smaller "
-                    f"learning_rate_init than {self.learning_rate:.3g}, or scale the features"
-                )
-            since_best = 0 if value < best - tol else since_best + 1
-            best = min(best, value)
-            if tol > 0 and since_best >= n_iter_no_change:
-                return Fit(self.parameters, n_iter, True, f"no improvement by {tol} for {n_iter_no_change} epochs")
-        return Fit(self.parameters, max_iter, tol == 0, f"max_iter={max_iter} epochs")
+    def run(
+        self,
+        data: Samples,
+        *,
+        max_iter: int,
+        tol: float,
+        n_iter_no_change: int,
+        watch: Watcher,
+        score: Callable[[], float] | None = None,
+        interruptible: bool = False,
+    ) -> Fit:
+        """Epochs until nothing improves by ``tol`` for ``n_iter_no_change`` of them; ``tol=0`` runs all.
+
+        Parameters
+        ----------
+        data : Samples
+        max_iter : int
+            The largest number of epochs.
+        tol : float
+        n_iter_no_change : int
+        watch : callable
+            Is told of each epoch's number and objective.
+        score : callable, optional
+            How good the model is on samples that are set aside. What has to improve is then this, not the objective,
+            and the best model is restored at the end.
+        interruptible : bool
+            Whether Ctrl-C ends the run rather than the program.
+
+        Returns
+        -------
+        Fit
+        """
+        best, since_best, n_iter = math.inf, 0, 0
+        kept = None if score is None else self.model.parameters.copy()
+        ending = (tol == 0, f"max_iter={max_iter} epochs")
+        try:
+            for epoch in range(1, max_iter + 1):
+                value = self.epoch(data)
+                watch(epoch, value)
+                n_iter = epoch
+                if score is not None and kept is not None:
+                    value = -score()
+                    if value < best:
+                        np.copyto(kept, self.model.parameters)
+                since_best = 0 if value < best - tol else since_best + 1
+                best = min(best, value)
+                if tol > 0 and since_best >= n_iter_no_change:
+                    ending = (True, f"no improvement by {tol} for {n_iter_no_change} epochs")
+                    break
+        except KeyboardInterrupt:
+            if not interruptible:
+                raise
+            ending = (False, "interrupted")
+        if kept is not None:
+            np.copyto(self.model.parameters, kept)
+        return Fit(self.model.parameters, n_iter, *ending)
 
 
 def steady_learning_rate(X: Any, l2: float, momentum: float) -> float:
