@@ -15,9 +15,11 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
 ]
-source_suffix = {".md": "markdown"}
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+# The README links to CONTRIBUTING.md, which lies beside it; inherited docstrings to scikit-learn's own pages.
+suppress_warnings = ["myst.xref_missing", "ref.ref"]
 autosummary_generate = True
 numpydoc_class_members_toctree = False
 numpydoc_show_inherited_class_members = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bench_reports
 import cases
 import mlefast as mf
 import pytest
@@ -26,3 +27,9 @@ def threads():
     """A function that sets the number of threads until the test's end."""
     yield mf.set_num_threads
     mf.set_num_threads(None)
+
+
+@pytest.fixture
+def make_report():
+    """A function that makes a report of the benchmark up."""
+    return bench_reports.make_report

@@ -319,7 +319,7 @@ def test_plain_arguments_take_a_shorter_way_to_the_same_bits(shape, dtype, reduc
     for integer in (np.int64, np.int32):
         y = r.integers(0, shape[-1], shape[:-1], dtype=integer)
         for gradient in (False, True):
-            assert plain_cross_entropy(x, y, ignore_index, reduction, gradient) is not None
+            assert plain_cross_entropy(x, y, ignore_index, reduction, None, gradient, None) is not None
         options = {"ignore_index": ignore_index, "reduction": reduction}
         loss, gradient = mf.cross_entropy_and_grad(x, y, **options)
         alone = mf.cross_entropy(x, y, **options)
@@ -330,12 +330,37 @@ def test_plain_arguments_take_a_shorter_way_to_the_same_bits(shape, dtype, reduc
         np.testing.assert_array_equal([loss, alone], [want, want])
         np.testing.assert_array_equal(gradient, want_gradient)
 
+        want, want_gradient = mf.cross_entropy_and_grad(x, y, axis=x.ndim - 1, denominator=7.0, **options)
+        assert mf.cross_entropy(x, y, denominator=7.0, **options) == want
+        out, in_place = np.empty_like(x), x.copy()
+        for logits, written in ((x, out), (in_place, in_place)):
+            loss, returned = mf.cross_entropy_and_grad(logits, y, denominator=7.0, out=written, **options)
+            assert returned is written
+            assert loss == want
+            np.testing.assert_array_equal(written, want_gradient)
+        assert plain_cross_entropy(x, y, ignore_index, reduction, 7.0, True, out) is not None
+
 
 def test_what_is_not_plain_is_looked_at_closely():
     x, y = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0])
     read_only = x.copy()
     read_only.flags.writeable = False
-    assert plain_cross_entropy(read_only, y, -100, "mean", True) is not None
+    assert plain_cross_entropy(read_only, y, -100, "mean", None, True, None) is not None
+    long = np.zeros((5, 3), np.float32)
+    for denominator, out in [
+        (0.0, None),
+        (-1.0, None),
+        (nan, None),
+        (2, None),
+        (np.float64(2), None),
+        (None, read_only),
+        (None, x.astype(np.float64)),
+        (None, np.asfortranarray(x)),
+        (None, long),
+        (None, x.tolist()),
+    ]:
+        assert plain_cross_entropy(x, y, -100, "mean", denominator, True, out) is None
+    assert plain_cross_entropy(long[:4], y, -100, "mean", None, True, long[1:]) is None  # overlaps in part
     for logits, target, ignore_index, reduction in [
         (x.tolist(), y, -100, "mean"),
         (x, y.tolist(), -100, "mean"),
@@ -362,7 +387,7 @@ def test_what_is_not_plain_is_looked_at_closely():
         (x, y, -100, None),
     ]:
         for gradient in (False, True):
-            assert plain_cross_entropy(logits, target, ignore_index, reduction, gradient) is None
+            assert plain_cross_entropy(logits, target, ignore_index, reduction, None, gradient, None) is None
 
 
 def test_negative_and_huge_upstream():

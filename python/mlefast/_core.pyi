@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 TASKS: Final[dict[str, int]]
+LIMITS: Final[dict[str, str]]
 
 def run(
     task: int,
@@ -30,12 +31,22 @@ def check_targets(
     """(position of the first target that is out of range or -1, rows not ignored, sum of their weights)."""
 
 def plain_cross_entropy(
-    logits: object, target: object, ignore_index: object, reduction: object, gradient: bool, /
+    logits: object,
+    target: object,
+    ignore_index: object,
+    reduction: object,
+    denominator: object,
+    gradient: bool,
+    out: object,
+    /,
 ) -> Any:
     """The loss, or (loss, gradient), of plain arguments; None for any others."""
 
 def exp(x: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """exp(x) for x <= 0, by the current instruction set."""
+
+def run_limit(method: str, x: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.floating[Any]] | None) -> float:
+    """What memory allows: read x, copy it to out, or update out; the sum of what was read."""
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

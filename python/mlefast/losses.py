@@ -89,8 +89,8 @@ def cross_entropy(
     >>> float(mf.cross_entropy([[2.0, 0.0], [0.0, 0.0]], [0, 1]))
     0.4100375958014589
     """
-    if axis == -1 and weight is None and denominator is None:
-        loss = plain_cross_entropy(logits, target, ignore_index, reduction, False)
+    if axis == -1 and weight is None:
+        loss = plain_cross_entropy(logits, target, ignore_index, reduction, denominator, False, None)
         if loss is not None:
             return loss
     loss, _ = _cross_entropy(
@@ -152,8 +152,10 @@ def cross_entropy_and_grad(
     >>> gradient
     array([[ 0.25,  0.25, -0.75,  0.25]], dtype=float32)
     """
-    if axis == -1 and weight is None and denominator is None and upstream is None and out is None:
-        both: tuple[Any, Any] | None = plain_cross_entropy(logits, target, ignore_index, reduction, True)
+    if axis == -1 and weight is None and upstream is None:
+        both: tuple[Any, Any] | None = plain_cross_entropy(
+            logits, target, ignore_index, reduction, denominator, True, out
+        )
         if both is not None:
             return both
     return _cross_entropy(

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../rules/losses.h"
+#include "limit_kernels.hpp"
 #include "run.hpp"
 
 namespace mlefast {
@@ -21,12 +22,19 @@ struct InstructionSet {
   StorageKernels<double> float64;
   StorageKernels<Float16> float16;
   StorageKernels<BFloat16> bfloat16;
+  LimitKernels<float> limit32;
+  LimitKernels<double> limit64;
 
   template <class S> const StorageKernels<S>& kernels() const {
     if constexpr (std::is_same_v<S, float>) return float32;
     if constexpr (std::is_same_v<S, double>) return float64;
     if constexpr (std::is_same_v<S, Float16>) return float16;
     if constexpr (std::is_same_v<S, BFloat16>) return bfloat16;
+  }
+
+  template <class T> const LimitKernels<T>& limits() const {
+    if constexpr (std::is_same_v<T, float>) return limit32;
+    if constexpr (std::is_same_v<T, double>) return limit64;
   }
 };
 

@@ -35,8 +35,13 @@ constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
 }
 
 template <template <class> class Isa> constexpr InstructionSet make_instruction_set(const char* name) {
-  return {name, make_kernels<float, Isa>(rules::Tasks{}), make_kernels<double, Isa>(rules::Tasks{}),
-          make_kernels<Float16, Isa>(rules::Tasks{}), make_kernels<BFloat16, Isa>(rules::Tasks{})};
+  return {name,
+          make_kernels<float, Isa>(rules::Tasks{}),
+          make_kernels<double, Isa>(rules::Tasks{}),
+          make_kernels<Float16, Isa>(rules::Tasks{}),
+          make_kernels<BFloat16, Isa>(rules::Tasks{}),
+          Limits<Isa<float>>::table(),
+          Limits<Isa<double>>::table()};
 }
 
 }  // namespace mlefast

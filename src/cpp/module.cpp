@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -14,6 +15,7 @@
 
 #include "dispatch.hpp"
 #include "driver.hpp"
+#include "limits.hpp"
 #include "threads.hpp"
 
 namespace py = pybind11;
@@ -144,9 +146,9 @@ std::tuple<int64_t, int64_t, double> check(const py::array& target, int64_t clas
 }
 
 // The call that is made most often, and on the smallest arrays: C-contiguous logits with the classes last, contiguous
-// targets of int64 or int32, no option but ignore_index and the reduction "mean" or "sum". Its arguments are checked in
-// a few comparisons, without pybind11's dispatch; whatever is not plain is answered with None, for Python to look at
-// closely and to say what is wrong.
+// targets of int64 or int32, no weights, the reduction "mean" or "sum". Its arguments are checked in a few comparisons,
+// without pybind11's dispatch; whatever is not plain is answered with None, for Python to look at closely and to say
+// what is wrong.
 struct PlainArray {
   const py::detail::PyArray_Proxy* array = nullptr;
   int type = -1;
@@ -160,13 +162,27 @@ struct PlainArray {
     const auto* descr = py::detail::array_descriptor_proxy(array->descr);
     if ((array->flags & wanted) == wanted && descr->byteorder != '>') type = descr->type_num;
   }
+  int64_t size() const {
+    int64_t n = 1;
+    for (int d = 0; d < array->nd; ++d) n *= array->dimensions[d];
+    return n;
+  }
+  // Whether this one may be written over the other: alike, and either the very same memory or apart from it.
+  bool replaces(const PlainArray& other) const {
+    if (type != other.type || array->nd != other.array->nd) return false;
+    if (!(array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)) return false;
+    if (!std::equal(array->dimensions, array->dimensions + array->nd, other.array->dimensions)) return false;
+    const int64_t bytes = size() * (type == py::dtype::num_of<double>() ? 8 : 4);  // logits are float32 or float64
+    return array->data == other.array->data || array->data + bytes <= other.array->data ||
+           other.array->data + bytes <= array->data;
+  }
   bool is_int64() const { return type == py::dtype::num_of<int64_t>(); }
   bool is_int32() const { return type == py::dtype::num_of<int32_t>(); }
 };
 
 template <class T>
 PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& target, int64_t ignore_index, bool mean,
-                                 bool gradient) {
+                                 double denominator, bool gradient, PyObject* given_out) {
   static const auto tasks = list_tasks(rules::Tasks{});
   static const auto task_named = [](const char* name) {
     return static_cast<int>(
@@ -177,14 +193,15 @@ PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& tar
   static PyObject* const scalar_type = py::object(py::dtype::of<T>().attr("type")).release().ptr();
 
   const auto* x = logits.array;
-  const int64_t classes = x->dimensions[x->nd - 1];
-  int64_t rows = 1;
-  for (int d = 0; d + 1 < x->nd; ++d) rows *= x->dimensions[d];
+  const int64_t classes = x->dimensions[x->nd - 1], rows = logits.size() / classes;
   const int bytes = target.is_int64() ? 8 : 4;
-  double total = 0, denominator = 1;
+  double total = 0;
   py::object out;
   Call<T> call{};
-  if (gradient) {
+  if (given_out) {
+    call.out = reinterpret_cast<T*>(py::detail::array_proxy(given_out)->data);
+    out = py::reinterpret_borrow<py::object>(given_out);
+  } else if (gradient) {
     py::array_t<T> made(std::vector<py::ssize_t>(x->dimensions, x->dimensions + x->nd));
     call.out = made.mutable_data();
     out = std::move(made);
@@ -192,7 +209,7 @@ PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& tar
   const auto compute = [&] {
     const auto targets = check_targets<T>(target.array->data, bytes, true, rows, classes, ignore_index, nullptr);
     if (targets.first_wrong >= 0) return false;
-    denominator = mean ? static_cast<double>(targets.count) : 1;
+    if (denominator == 0) denominator = mean ? static_cast<double>(targets.count) : 1;
     call.x = reinterpret_cast<const T*>(x->data);
     call.classes = classes, call.x_class = call.out_class = 1;
     call.axes.add({rows, classes, classes});
@@ -216,10 +233,10 @@ PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& tar
   return py::make_tuple(std::move(loss), std::move(out)).release().ptr();
 }
 
-// plain_cross_entropy(logits, target, ignore_index, reduction, gradient)
+// plain_cross_entropy(logits, target, ignore_index, reduction, denominator, gradient, out)
 PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
   try {
-    if (n != 5 || !PyLong_CheckExact(args[2]) || !PyUnicode_CheckExact(args[3])) Py_RETURN_NONE;
+    if (n != 7 || !PyLong_CheckExact(args[2]) || !PyUnicode_CheckExact(args[3])) Py_RETURN_NONE;
     const PlainArray logits(args[0]), target(args[1]);
     const bool is_float = logits.type == py::dtype::num_of<float>();
     if (!(is_float || logits.type == py::dtype::num_of<double>()) || !(target.is_int64() || target.is_int32()))
@@ -232,15 +249,38 @@ PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
     const int64_t ignore_index = PyLong_AsLongLongAndOverflow(args[2], &overflow);
     const bool mean = PyUnicode_CompareWithASCIIString(args[3], "mean") == 0;
     if (overflow || !(mean || PyUnicode_CompareWithASCIIString(args[3], "sum") == 0)) Py_RETURN_NONE;
-    const bool gradient = args[4] == Py_True;
-    return is_float ? plain_cross_entropy_of<float>(logits, target, ignore_index, mean, gradient)
-                    : plain_cross_entropy_of<double>(logits, target, ignore_index, mean, gradient);
+    if (args[4] != Py_None && !(PyFloat_CheckExact(args[4]) && PyFloat_AS_DOUBLE(args[4]) > 0)) Py_RETURN_NONE;
+    const double denominator = args[4] == Py_None ? 0 : PyFloat_AS_DOUBLE(args[4]);
+    const bool gradient = args[5] == Py_True;
+    PyObject* const out = args[6] == Py_None ? nullptr : args[6];
+    if (out && !PlainArray(out).replaces(logits)) Py_RETURN_NONE;
+    const auto compute = is_float ? plain_cross_entropy_of<float> : plain_cross_entropy_of<double>;
+    return compute(logits, target, ignore_index, mean, denominator, gradient, out);
   } catch (const py::error_already_set& error) {
     py::error_already_set(error).restore();
   } catch (const std::exception& error) {
     PyErr_SetString(PyExc_MemoryError, error.what());
   }
   return nullptr;
+}
+
+template <class T> double run_limit_typed(const std::string& method, const py::array& x, const MaybeArray& out) {
+  T* to = const_cast<T*>(data_of<T>(out, x.size(), "out: a contiguous array like x"));
+  const T* from = static_cast<const T*>(x.data());
+  py::gil_scoped_release without_gil;
+  return run_limit(method, from, to, x.size());
+}
+
+double limit(const std::string& method, const py::array& x, const MaybeArray& out) {
+  const auto& methods = limit_methods();
+  const auto found = std::find_if(methods.begin(), methods.end(), [&](auto& m) { return method == m.name; });
+  require(found != methods.end(), "method: one of LIMITS");
+  require(is_contiguous(x), "x: contiguous");
+  require((found->kind == LimitKind::read) != out.has_value(), "out: for a copy or an update, no other");
+  require(!out || out->writeable(), "out: writeable");
+  if (holds<float>(x)) return run_limit_typed<float>(method, x, out);
+  require(holds<double>(x), "x: float32 or float64");
+  return run_limit_typed<double>(method, x, out);
 }
 
 template <class T> py::array exp_typed(const py::array& x) {
@@ -286,6 +326,13 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         return holds<float>(x) ? exp_typed<float>(x) : exp_typed<double>(x);
       },
       py::arg("x").noconvert(), "exp(x) for x <= 0, by the current instruction set.");
+
+  py::dict limits;
+  for (const auto& method : limit_methods())
+    limits[method.name] = std::array<const char*, 3>{"read", "copy", "update"}[static_cast<size_t>(method.kind)];
+  m.attr("LIMITS") = limits;
+  m.def("run_limit", &limit, py::arg("method"), py::arg("x").noconvert(), py::arg("out").noconvert(),
+        "What memory allows: read x, copy it to out, or update out; the sum of what was read.");
 
   m.def("isas", [] {
     std::vector<std::string> names;

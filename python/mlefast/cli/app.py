@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import mlefast as mf
+from mlefast.cli.bench import bench
 from mlefast.cli.info import info
 from mlefast.cli.predict import predict
 from mlefast.cli.train import train
@@ -14,6 +15,7 @@ from mlefast.cli.train import train
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.command()(train)
 app.command()(predict)
+app.command()(bench)
 app.command()(info)
 
 
