@@ -5,7 +5,7 @@ runtime: bounds, alignment, races between barriers, reads of shared memory that 
 collectives whose lanes disagree, deadlocks, and the traffic that the accesses make. Each CUDA thread is a fiber; the
 order in which they run is chosen, and they can be pre-empted at any access.
 
-What it cannot tell: times, device arithmetic to the last bit (``ulps`` sets an error for exp and log1p instead), caches.
+What it cannot tell: times, device arithmetic to the last bit (``ulps`` gives exp and log1p an error instead), caches.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
@@ -147,6 +149,7 @@ class Module:
         self._calls.emulator_errors.restype = ctypes.c_char_p
         self._calls.emulator_module_base.restype = ctypes.c_size_t
         hidden = ("emulator_touch_shared", "dynamic")
+        self._lock = threading.Lock()  # one launch at a time: the machine is the library's
         self._arrays = [
             (offset, size)
             for symbol, defined, offset, size in _thread_locals(self.library)
@@ -169,7 +172,12 @@ class Module:
         EmulatorError
             With the kinds of errors, and where in the source they happened.
         """
-        schedule = schedule or Schedule()
+        with self._lock:
+            return self._launch(kernel, grid, block, shared, arguments, schedule or Schedule())
+
+    def _launch(
+        self, kernel: str, grid: int, block: int, shared: int, arguments: list[Any], schedule: Schedule
+    ) -> Traffic:
         calls = self._calls
         calls.emulator_clear()
         for offset, size in self._arrays:
@@ -178,13 +186,14 @@ class Module:
         known: set[tuple[int, int]] = set()
         for i, argument in enumerate(arguments):
             if isinstance(argument, np.ndarray):
-                span = (argument.ctypes.data, argument.nbytes)
+                begin, end = byte_bounds(argument)
+                span = (begin, end - begin)
                 writable = int(argument.flags.writeable)
-                keep.append(ctypes.c_void_p(span[0]))
+                keep.append(ctypes.c_void_p(argument.ctypes.data))
                 if span not in known:
                     known.add(span)
-                    begin, size = ctypes.c_size_t(span[0]), ctypes.c_size_t(span[1])
-                    calls.emulator_add_buffer(begin, size, writable, f"argument {i}".encode())
+                    at, size = ctypes.c_size_t(span[0]), ctypes.c_size_t(span[1])
+                    calls.emulator_add_buffer(at, size, writable, f"argument {i}".encode())
             elif argument is None:
                 keep.append(ctypes.c_void_p(0))
             elif isinstance(argument, np.generic):
