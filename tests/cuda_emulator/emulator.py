@@ -18,13 +18,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import byte_bounds
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
@@ -62,6 +61,10 @@ class Schedule:
     budget: int = 0  # accesses until a kernel counts as endless; 0: no limit
     blocks: list[int] | None = None  # those to run; None: all
 
+    def but(self, **changes: Any) -> Schedule:
+        """The same with changes."""
+        return replace(self, **changes)
+
 
 @dataclass
 class Traffic:
@@ -79,6 +82,13 @@ def _run(command: list[str]) -> str:
     if done.returncode:
         raise RuntimeError(" ".join(command) + "\n" + done.stderr)
     return done.stdout
+
+
+def _span(array: np.ndarray) -> tuple[int, int]:
+    """Where an array's memory begins, and how long it is."""
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides)] if array.size else [-array.itemsize]
+    below, above = sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
+    return array.ctypes.data + (below if array.size else 0), above - below + array.itemsize if array.size else 0
 
 
 @cache
@@ -140,6 +150,9 @@ def build(source: str) -> Path:
     return library
 
 
+_locks: dict[Path, threading.Lock] = {}
+
+
 class Module:
     """A compiled source; its kernels are launched by name."""
 
@@ -149,7 +162,8 @@ class Module:
         self._calls.emulator_errors.restype = ctypes.c_char_p
         self._calls.emulator_module_base.restype = ctypes.c_size_t
         hidden = ("emulator_touch_shared", "dynamic")
-        self._lock = threading.Lock()  # one launch at a time: the machine is the library's
+        # One launch at a time: the machine is the library's, which is loaded once.
+        self._lock = _locks.setdefault(self.library, threading.Lock())
         self._arrays = [
             (offset, size)
             for symbol, defined, offset, size in _thread_locals(self.library)
@@ -186,8 +200,7 @@ class Module:
         known: set[tuple[int, int]] = set()
         for i, argument in enumerate(arguments):
             if isinstance(argument, np.ndarray):
-                begin, end = byte_bounds(argument)
-                span = (begin, end - begin)
+                span = _span(argument)
                 writable = int(argument.flags.writeable)
                 keep.append(ctypes.c_void_p(argument.ctypes.data))
                 if span not in known:

@@ -43,7 +43,13 @@ struct Range {
 };
 
 std::vector<Buffer> buffers;
-std::vector<Range> arrays;  // the shared arrays of the module, as offsets
+// A shared array of the module: its place in the thread-local segment, and its first byte's number among the cells.
+struct SharedArray {
+  Range range;
+  size_t first;
+};
+std::vector<SharedArray> arrays;
+size_t fixed_bytes;  // of all of them, after which the dynamic one is numbered
 Range module, fixed, dynamic;
 std::vector<Cell> shared_cells;
 
@@ -150,11 +156,13 @@ void access(uintptr_t code, uintptr_t a, size_t n, bool write) {
   if (dynamic.holds(a) || fixed.holds(a)) {
     const bool in_dynamic = dynamic.holds(a);
     const size_t at = in_dynamic ? a - dynamic.begin : a - fixed.begin;
-    const bool inside = in_dynamic ? dynamic.holds(a, n)
-                                   : std::any_of(arrays.begin(), arrays.end(), [&](Range r) { return r.holds(at, n); });
+    bool inside = in_dynamic && dynamic.holds(a, n);
+    size_t number = fixed_bytes + at;
+    for (const SharedArray& array : arrays)
+      if (!in_dynamic && array.range.holds(at, n)) inside = true, number = array.first + (at - array.range.begin);
     if (!inside) report(true, code, 0, "%s of %zu bytes out of bounds of shared memory, at +%zu", what, n, at);
     if (misaligned) report(true, code, 0, "misaligned %s of %zu bytes of shared memory", what, n);
-    access_shared(code, a, n, write, in_dynamic ? fixed.end - fixed.begin + at : at);
+    access_shared(code, a, n, write, number);
     return;
   }
   for (Buffer& b : buffers) {
@@ -215,16 +223,16 @@ void prepare_memory(size_t dynamic_size) {
 
 const char* shared_memory_problem() {
   static char text[100];
-  const size_t all = (dynamic.end - dynamic.begin);
+  const size_t all = fixed_bytes + (dynamic.end - dynamic.begin);
   if (all <= 227 * 1024) return nullptr;
-  snprintf(text, sizeof text, "%zu bytes of dynamic shared memory", all);
+  snprintf(text, sizeof text, "%zu bytes of shared memory, more than any device has", all);
   return text;
 }
 
 void enter_block() {
-  const size_t bytes = (fixed.end - fixed.begin) + (dynamic.end - dynamic.begin);
-  shared_cells.assign(bytes / cell_size + 1, Cell{});
-  for (const Range& r : arrays) memset(reinterpret_cast<void*>(fixed.begin + r.begin), 0xff, r.end - r.begin);
+  shared_cells.assign((fixed_bytes + (dynamic.end - dynamic.begin)) / cell_size + 1, Cell{});
+  for (const SharedArray& array : arrays)  // NaN, so that what is read too early shows in the result as well
+    memset(reinterpret_cast<void*>(fixed.begin + array.range.begin), 0xff, array.range.end - array.range.begin);
   if (dynamic.begin) memset(reinterpret_cast<void*>(dynamic.begin), 0xff, dynamic.end - dynamic.begin);
 }
 
@@ -255,7 +263,10 @@ using namespace emulator;
 
 extern "C" {
 
-void emulator_clear() { buffers.clear(), arrays.clear(), traffic.clear(); }
+void emulator_clear() {
+  buffers.clear(), arrays.clear(), traffic.clear();
+  fixed_bytes = 0;
+}
 
 void emulator_add_buffer(uintptr_t begin, size_t size, int writable, const char* name) {
   Buffer b{begin, begin + size, writable != 0, name, {}, {}, {}};
@@ -265,7 +276,10 @@ void emulator_add_buffer(uintptr_t begin, size_t size, int writable, const char*
   buffers.push_back(std::move(b));
 }
 
-void emulator_add_shared_array(size_t offset, size_t size) { arrays.push_back({offset, offset + size}); }
+void emulator_add_shared_array(size_t offset, size_t size) {
+  arrays.push_back({{offset, offset + size}, fixed_bytes});
+  fixed_bytes += (size + 15) / 16 * 16;
+}
 
 uintptr_t emulator_module_base() { return module.begin; }
 

@@ -62,14 +62,17 @@ void fiber_body() {
   abort();
 }
 
-Fiber* new_fiber() {
-  char* memory = static_cast<char*>(mmap(nullptr, stack_size + 4096, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+// All stacks in one mapping, of which a process may have but so many: there is one machine for each module.
+void make_fibers() {
+  if (!machine.fibers.empty()) return;
+  void* memory = mmap(nullptr, most_threads * stack_size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) abort();
-  mprotect(memory, 4096, PROT_NONE);  // an overflowing stack ends here
-  Fiber* f = new Fiber{};
-  f->stack = memory + 4096;
-  return f;
+  for (size_t i = 0; i < most_threads; ++i) {
+    Fiber* f = new Fiber{};
+    f->stack = static_cast<char*>(memory) + i * stack_size;
+    machine.fibers.push_back(f);
+  }
 }
 
 void start(Fiber* f, int number) {
@@ -342,11 +345,11 @@ int emulator_launch(const char* name, void** arguments, const Configuration* c) 
   m.ulps = c->ulps, m.budget = c->budget;
   m.random.seed(c->seed);
   m.current = nullptr;
-  if (m.grid < 1 || m.grid > 0x7fffffffu || m.block < 1 || m.block > 1024) {
+  if (m.grid < 1 || m.grid > 0x7fffffffu || m.block < 1 || m.block > most_threads) {
     report(false, 0, 0, "launch: a grid of %u blocks of %u threads", m.grid, m.block);
     return m.error_count;
   }
-  while (m.fibers.size() < m.block) m.fibers.push_back(new_fiber());
+  make_fibers();
   prepare_memory(c->dynamic_shared);
   if (const char* problem = shared_memory_problem()) {
     report(false, 0, 0, "launch: %s", problem);

@@ -48,7 +48,7 @@ struct Fiber {
   std::vector<Logged> log;
 };
 
-constexpr size_t stack_size = 64 * 1024;
+constexpr size_t stack_size = 64 * 1024, most_threads = 1024;
 
 struct Machine {
   unsigned grid, block;  // one-dimensional, as all kernels here are
