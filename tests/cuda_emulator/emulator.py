@@ -33,7 +33,7 @@ CACHE = Path(os.environ.get("MLEFAST_EMULATOR_CACHE", Path(tempfile.gettempdir()
 COMMON = ["-std=c++17", "-fPIC", "-g1", "-w", "-fno-gnu-unique", "-fno-extern-tls-init", "-march=native"]
 # One call for each access: no vectoriser, and no splitting of a 16-byte vector into its parts.
 CHECKED = ["-O1", "-fsanitize=thread", "-fno-tree-sra", "-fno-ipa-sra", "-fno-tree-vectorize", "-ffp-contract=fast"]
-CHECKED += ["--param", "tsan-instrument-func-entry-exit=0", "-include", str(HERE / "device.h")]
+CHECKED += ["--param", "tsan-instrument-func-entry-exit=0"]
 
 
 class EmulatorError(AssertionError):
@@ -110,6 +110,20 @@ def _runtime() -> tuple[list[str], str]:
     return objects, key
 
 
+@cache
+def _header() -> Path:
+    """A copy of device.h with its precompiled form beside it, which halves the time that a module takes."""
+    assert COMPILER is not None
+    header = CACHE / f"device-{_runtime()[1]}.h"
+    compiled = header.with_suffix(".h.gch")
+    if not compiled.exists():
+        header.write_bytes((HERE / "device.h").read_bytes())
+        part = compiled.with_suffix(f".{os.getpid()}")
+        _run([COMPILER, *COMMON, *CHECKED, "-x", "c++-header", str(header), "-o", str(part)])
+        part.replace(compiled)
+    return header
+
+
 def _thread_locals(path: Path) -> list[tuple[str, bool, int, int]]:
     """Names of a file's thread-local symbols, whether they are defined there, their offsets and sizes."""
     found = []
@@ -134,18 +148,23 @@ def build(source: str) -> Path:
         entries = "".join(
             f'static const emulator::Registered registered_{k}("{k}", emulator::enter<{k}>);\n' for k in kernels
         )
-        touch = 'extern "C" void emulator_touch_shared() { static thread_local volatile char any; any = 0; }\n'
-        unit.write_text(f"{source}\n{entries}")
-        _run([COMPILER, *COMMON, *CHECKED, "-c", str(unit), "-o", str(made)])
-        extra = Path(folder) / "extra.cpp"
-        dynamic = [name for name, defined, _, _ in _thread_locals(made) if not defined]
-        text = touch
-        for symbol in dynamic:  # extern __shared__ T name[]: as much as any device has
-            text += f'alignas(256) thread_local char dynamic[{MOST_SHARED}] asm("{symbol}");\n'
-            text += 'extern "C" void* emulator_dynamic_shared() { return dynamic; }\n'
-        extra.write_text(text)
+        touch = (
+            'extern "C" __attribute__((no_sanitize("thread"))) void emulator_touch_shared() '
+            "{ static thread_local volatile char any; any = 0; }\n"
+        )
+        unit.write_text(f"{source}\n{entries}{touch}")
+        _run([COMPILER, *COMMON, *CHECKED, "-include", str(_header()), "-c", str(unit), "-o", str(made)])
+        parts = [str(made)]
+        for symbol in [name for name, defined, _, _ in _thread_locals(made) if not defined]:
+            # extern __shared__ T name[]: as much as any device has
+            dynamic = Path(folder) / "dynamic.cpp"
+            dynamic.write_text(
+                f'alignas(256) thread_local char dynamic[{MOST_SHARED}] asm("{symbol}");\n'
+                'extern "C" void* emulator_dynamic_shared() { return dynamic; }\n'
+            )
+            parts.append(str(dynamic))
         part = Path(folder) / "library.so"
-        _run([COMPILER, *COMMON, "-O1", "-shared", str(extra), str(made), *objects, "-o", str(part)])
+        _run([COMPILER, *COMMON, "-shared", *parts, *objects, "-o", str(part)])
         part.replace(library)
     return library
 
@@ -233,7 +252,7 @@ class Module:
             if not code:
                 return ""
             frames = _run(["addr2line", "-e", str(self.library), "-s", "-i", hex(code - base - 1)]).split("\n")
-            return "at " + next((f for f in frames if f and not f.startswith("device.h")), "?")
+            return "at " + next((f for f in frames if f and not f.startswith("device")), "?")
 
         return re.sub(r"code=([0-9a-f]+)", line_of, errors).replace(" line=0", "")
 
