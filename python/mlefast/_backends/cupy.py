@@ -30,7 +30,7 @@ class CupyDevice:
         if capability < OLDEST:
             name, has, needs = properties["name"].decode(), ".".join(map(str, capability)), ".".join(map(str, OLDEST))
             raise RuntimeError(
-                f"CUDA device {number} ({name}): has compute capability {has}; accepted: {needs} or later"
+                f"CUDA device {number}: received a {name} of compute capability {has}; accepted: {needs} or later"
             )
         self.xp = xp
         self.multiprocessors = int(properties["multiProcessorCount"])
@@ -92,7 +92,7 @@ def cache_folder() -> Path:
 def load_cupy() -> Any:
     """Import CuPy and see that it has a device to run on."""
     try:
-        import cupy  # type: ignore[import-not-found, unused-ignore]
+        import cupy
     except ImportError as error:
         raise ImportError(
             "arrays on a CUDA device need CuPy: pip install 'mlefast[cuda12]' or 'mlefast[cuda13]'"
