@@ -53,7 +53,7 @@ template <class Task, class T, int classes, int block> MLEFAST_FN void packed_ro
     if (exists && call.value) call.value[row] = settled.value;
     if (call.partial) {
       const double sum = warp_sum<32>(exists ? static_cast<double>(settled.value) : 0.0);
-      if (lane == 0) call.partial[begin / 32] = sum;
+      if (lane == 0 && exists) call.partial[begin / 32] = sum;
     }
   }
   if constexpr (Task::emit != rules::Emit::nothing) {

@@ -46,7 +46,7 @@ def check_kinds(regime: str | None, dtype: np.dtype, classes: int, rows: int, ki
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
 def test_few_classes(dtype):
-    sizes = PACKED if dtype == np.float32 else [1, 2, 3, 4, 7, 8, 10, 31, 32]
+    sizes = PACKED[dtype.name]
     for_all(
         sizes, lambda classes: check_kinds("packed", dtype, classes, 40, ["ordinary", "confident", "masked", "wide"])
     )
@@ -122,6 +122,7 @@ def test_rows_without_a_distribution(regime, dtype):
             y = np.full(len(x), label)
             loss, gradient = mlefast.cross_entropy_and_grad(x, y, reduction="none")
             want, want_gradient = reference.cross_entropy(wide, y)
+            want_gradient[np.isnan(want)] = nan  # a single class of -inf too
             np.testing.assert_allclose(loss, want.astype(np.float64), rtol=1e-5, atol=1e-6)
             got = gradient.astype(np.float64)
             np.testing.assert_allclose(got, want_gradient.astype(np.float64), rtol=coarse, atol=coarse / 100)
