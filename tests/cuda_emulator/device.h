@@ -83,8 +83,7 @@ template <class T> T __shfl_xor_sync(unsigned mask, T x, int lanes, int line = _
       emulator::warp_collective(emulator::Collective::shuffle_xor, mask, emulator::to_bits(x), lanes, line));
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
-  return static_cast<unsigned>(
-      emulator::warp_collective(emulator::Collective::ballot, mask, predicate != 0, 0, line));
+  return static_cast<unsigned>(emulator::warp_collective(emulator::Collective::ballot, mask, predicate != 0, 0, line));
 }
 
 inline float __int_as_float(int x) { return emulator::from_bits<float>(emulator::to_bits(x)); }

@@ -3,7 +3,7 @@
 A kernel's source is compiled by g++ with ``-fsanitize=thread``, whose call at every access to memory ends in our own
 runtime: bounds, alignment, races between barriers, reads of shared memory that was never written, divergent barriers,
 collectives whose lanes disagree, deadlocks, and the traffic that the accesses make. Each CUDA thread is a fiber; the
-order in which they run is chosen, and they can be pre-empted at any access.
+order in which they run is chosen, and they can be preempted at any access.
 
 What it cannot tell: times, device arithmetic to the last bit (``ulps`` gives exp and log1p an error instead), caches.
 """

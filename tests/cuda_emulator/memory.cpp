@@ -32,8 +32,8 @@ struct Buffer {
   uintptr_t begin, end;
   bool writable;
   std::string name;
-  std::vector<Cell> cells;             // of writable ones
-  std::vector<bool> read, written;     // sectors of 32 bytes
+  std::vector<Cell> cells;          // of writable ones
+  std::vector<bool> read, written;  // sectors of 32 bytes
 };
 
 struct Range {
@@ -171,7 +171,8 @@ void access(uintptr_t code, uintptr_t a, size_t n, bool write) {
       report(true, code, 0, "%s of %zu bytes out of bounds: %zu past the end of %s", what, n, a + n - b.end,
              b.name.c_str());
     if (write && !b.writable) report(true, code, 0, "write to %s, which is read-only", b.name.c_str());
-    if (misaligned) report(true, code, 0, "misaligned %s of %zu bytes at %s[+%zu]", what, n, b.name.c_str(), a - b.begin);
+    if (misaligned)
+      report(true, code, 0, "misaligned %s of %zu bytes at %s[+%zu]", what, n, b.name.c_str(), a - b.begin);
     access_global(code, b, a, n, write);
     return;
   }

@@ -301,8 +301,10 @@ uint64_t warp_collective(Collective kind, unsigned mask, uint64_t value, unsigne
     if (!o || o == f || o->state != State::in_warp) continue;
     const bool concerns = o->mask >> f->lane & 1 || mask >> lane & 1;
     if (concerns && (o->mask != mask || o->kind != kind || o->line != line))
-      report(true, 0, line, "a warp's collectives disagree: lane %d is at %s, mask %08x, line %d, lane %d at %s, mask "
-             "%08x, line %d", f->lane, name, mask, line, lane, names[int(o->kind)], o->mask, o->line);
+      report(true, 0, line,
+             "a warp's collectives disagree: lane %d is at %s, mask %08x, line %d, lane %d at %s, mask "
+             "%08x, line %d",
+             f->lane, name, mask, line, lane, names[int(o->kind)], o->mask, o->line);
   }
   f->kind = kind, f->mask = mask, f->value = value, f->argument = argument, f->line = line;
   f->state = State::in_warp;

@@ -142,7 +142,7 @@ def test_kernels_are_compiled_once_and_kept(monkeypatch, tmp_path):
         device.launch("source", "kernel", 5, 128, 0, [1, None])
     assert cupy.compiled == [("source", ("-arch=sm_86", "-std=c++17", "-ftz=false"))]
     kernel = cupy.modules[0][1].kernels["kernel"]
-    assert kernel.calls == [((5,), (128,), (1, None), 0)] * 3
+    assert kernel.calls == [((5,), (128,), (1, 0), 0)] * 3
     assert kernel.max_dynamic_shared_size_bytes == 48 * 1024
     backend.CupyDevice(cupy, 1).launch("source", "other", 1, 32, 0, [])  # another device of the same architecture
     assert len(cupy.compiled) == 1

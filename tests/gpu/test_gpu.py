@@ -9,7 +9,11 @@ import pytest
 import reference
 from cuda_tests.kernel_cases import DTYPES, check_rows, functions_of_cases, name_of, rows
 
-cupy = pytest.importorskip("cupy", reason="CuPy is not installed: tests of a real GPU")
+try:
+    import cupy
+except ImportError:  # conftest.py skips all of them and says so
+    cupy = None
+
 SIZES = [1, 2, 7, 10, 31, 32, 33, 64, 100, 255, 257, 1000, 1024, 4099, 8193, 32000, 50257, 128256]
 
 

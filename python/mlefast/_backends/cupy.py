@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlefast._backends.device_functions import DeviceFunctions
 
 OLDEST = (7, 5)  # compute capability
@@ -52,7 +54,9 @@ class CupyDevice:
             self._kernels[source, kernel] = function
         elif shared > 48 * 1024 and function.max_dynamic_shared_size_bytes < shared:
             function.max_dynamic_shared_size_bytes = shared
-        function((grid,), (block,), tuple(arguments), shared_mem=shared)
+        # A null pointer is a number of that width, in every version of CuPy.
+        given = tuple(np.uintp(0) if argument is None else argument for argument in arguments)
+        function((grid,), (block,), given, shared_mem=shared)
 
     def to_host(self, array: Any) -> Any:
         """Wait for the device and return a NumPy array."""

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +194,8 @@ class DeviceFunctions:
         if hasattr(value, "__dlpack_device__") and not isinstance(value, (np.ndarray, np.generic)):
             on_device = int(value.__dlpack_device__()[0]) in (2, 13)  # CUDA, CUDA managed
             return self.xp.from_dlpack(value) if on_device else self.xp.asarray(np.from_dlpack(value))
-        return self.xp.asarray(value)
+        host = np.asarray(value)
+        return self.xp.asarray(host) if host.dtype.kind in "biufc" or host.dtype.name in STORAGE else host
 
     # float16, bfloat16, float32 or float64 as it is; integers as float64.
     def _logits(self, x: Any, name: str) -> Any:
@@ -275,5 +276,5 @@ def _is_on_device(array: Any) -> bool:
 
 
 def _copy(result: Any, into: Any) -> Any:
-    into[...] = cast("Any", result)
+    into[...] = result
     return into
