@@ -1,8 +1,8 @@
 // How a number is stored and in what it is computed, and the 16-byte vectors in which rows are read and written.
 #pragma once
 
-#include "half.cuh"
 #include "ops.cuh"
+#include "ptx.cuh"
 
 namespace mlefast {
 
@@ -111,7 +111,7 @@ template <class T> class Window {
     const int i = first(k);
     const bool congruent = (reinterpret_cast<unsigned long long>(to + i) & 15) == 0;
     if (congruent && i >= 0 && i + lanes <= n_) {
-      *reinterpret_cast<uint4*>(to + i) = Store::pack(v);
+      store_vector(reinterpret_cast<uint4*>(to + i), Store::pack(v));
     } else {
 #pragma unroll
       for (int j = 0; j < lanes; ++j)

@@ -10,15 +10,14 @@ import numpy as np
 from cuda_emulator.emulator import HERE, EmulatorError, Module, Schedule, Traffic
 from mlefast._backends.device_functions import DeviceFunctions
 
-CONVERSIONS = (HERE / "half.cuh").read_text().replace("#pragma once", "")
+CONVERSIONS = (HERE / "ptx.cuh").read_text().replace("#pragma once", "")
 
 
 def without_ptx(source: str) -> str:
-    """The source with src/cuda/half.cuh, the one file in PTX, replaced by the emulator's own."""
-    file = re.search(r'#line 1 "half\.cuh"\n.*?(?=#line \d+ "storage\.cuh")', source, re.DOTALL)
+    """The source with src/cuda/ptx.cuh, the one file in PTX, replaced by the emulator's own."""
+    file = re.search(r'#line 1 "ptx\.cuh"\n.*?(?=#line \d+ "storage\.cuh")', source, re.DOTALL)
     assert file is not None
-    included = re.search(r'#line 1 "qualifier\.h"\n.*?(?=#line \d+ "half\.cuh")', file[0], re.DOTALL)
-    return source.replace(file[0], f"{included[0] if included else ''}{CONVERSIONS}")
+    return source.replace(file[0], CONVERSIONS)
 
 
 class EmulatedDevice:

@@ -1,5 +1,5 @@
-// In place of src/cuda/half.cuh, whose conversions are PTX: the same functions in integer arithmetic, to nearest, ties
-// to even.
+// In place of src/cuda/ptx.cuh: the same conversions in integer arithmetic, to nearest, ties to even, and an
+// assignment.
 #pragma once
 
 namespace mlefast {
@@ -34,6 +34,8 @@ inline BFloat16 narrow(float x, BFloat16) {
   if (x != x) return {0x7fff};
   return {static_cast<unsigned short>((u + 0x7fff + (u >> 16 & 1)) >> 16)};
 }
+
+inline void store_vector(uint4* to, uint4 v) { *to = v; }
 
 template <class T> unsigned narrow_pair(float low, float high, T t) {
   return narrow(low, t).bits | unsigned(narrow(high, t).bits) << 16;

@@ -1,6 +1,5 @@
-// 16-bit floats as they are stored: converted on load and on store, computed in float.
-//
-// The conversions are single PTX instructions, so that no header of the CUDA toolkit is needed at run time.
+// What is said in PTX: 16-bit floats, converted on load and on store and computed in float, without a header of the
+// CUDA toolkit at run time; and a 16-byte store, which the compiler would split in some kernels.
 #pragma once
 
 #include "../rules/qualifier.h"
@@ -38,6 +37,12 @@ MLEFAST_FN BFloat16 narrow(float x, BFloat16) {
   h.bits = x != x ? 0x7fff : static_cast<unsigned short>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 #endif
   return h;
+}
+
+MLEFAST_FN void store_vector(uint4* to, uint4 v) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(v.x), "r"(v.y),
+               "r"(v.z), "r"(v.w)
+               : "memory");
 }
 
 // Two at once into a word, the first one low.
