@@ -106,12 +106,18 @@ template <class T> class Window {
     return Store::pack(v);
   }
 
-  // Writes vector k of this window to the same elements of `to`, an array of n numbers.
-  MLEFAST_FN void store(T* to, int k, const Value (&v)[lanes]) const {
+  // Writes vector k of this window to the same elements of `to`, an array of n numbers. `in_loop`: in the loops over
+  // long rows NVRTC splits an assignment of 16 bytes in four; the instruction by name would cost unrolled rows
+  // registers.
+  template <bool in_loop = false> MLEFAST_FN void store(T* to, int k, const Value (&v)[lanes]) const {
     const int i = first(k);
     const bool congruent = (reinterpret_cast<unsigned long long>(to + i) & 15) == 0;
     if (congruent && i >= 0 && i + lanes <= n_) {
-      store_vector(reinterpret_cast<uint4*>(to + i), Store::pack(v));
+      auto* const vector = reinterpret_cast<uint4*>(to + i);
+      if constexpr (in_loop)
+        store_vector(vector, Store::pack(v));
+      else
+        *vector = Store::pack(v);
     } else {
 #pragma unroll
       for (int j = 0; j < lanes; ++j)

@@ -49,14 +49,14 @@ template <class T, int block> struct Stream {
         Value v[lanes];
         Store::unpack(raw[u], v);
         finish<Task, T, false>(v, settled);
-        in.store(out, k + u * block, v);
+        in.template store<true>(out, k + u * block, v);
       }
     }
   }
 
   static MLEFAST_FN void write_zeros(const Window<T>& in, T* out) {
     const Value zeros[lanes] = {};
-    for (int k = threadIdx.x; k < in.vectors(); k += block) in.store(out, k, zeros);
+    for (int k = threadIdx.x; k < in.vectors(); k += block) in.template store<true>(out, k, zeros);
   }
 
   // The gradient's entry at the target, by the thread that has just written what stood there.

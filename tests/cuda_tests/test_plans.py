@@ -168,4 +168,5 @@ def test_what_does_not_fit_in_registers(regime, reads):
     assert device.regimes() == {regime}
     assert seen.requested["global read"] == reads * x.nbytes == seen.wide["global read"]
     assert seen.requested["global write"] == x.nbytes
-    assert seen.buffers == [(x.nbytes, 0), (0, x.nbytes)]
+    assert seen.buffers[0] == (x.nbytes, 0)
+    assert x.nbytes <= seen.buffers[1][1] <= x.nbytes + 32  # the output begins anywhere
