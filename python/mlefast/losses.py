@@ -16,7 +16,7 @@ from mlefast._arguments import (
     as_weight,
     check_classes,
 )
-from mlefast._backends import backend_of
+from mlefast._backends import backend_of, device_functions_of
 from mlefast._core import plain_cross_entropy
 
 __all__ = ["cross_entropy", "cross_entropy_and_grad"]
@@ -176,6 +176,20 @@ def _cross_entropy(
     upstream: Any,
     out: Any,
 ) -> tuple[Any, Any]:
+    on_device = device_functions_of(logits)
+    if on_device is not None:
+        return on_device.cross_entropy(
+            logits,
+            target,
+            axis=axis,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            denominator=denominator,
+            gradient=gradient,
+            upstream=upstream,
+            out=out,
+        )
     backend, in_kind = backend_of(logits)
     array = as_logits(logits)
     class_axis = as_axis(axis, array.ndim)

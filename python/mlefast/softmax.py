@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlefast._arguments import FloatArray, as_axes, as_logits, as_out, check_classes
-from mlefast._backends import backend_of
+from mlefast._backends import backend_of, device_functions_of
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -117,6 +117,9 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     >>> float(mf.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
+    on_device = device_functions_of(x)
+    if on_device is not None:
+        return on_device.logsumexp(x, axis, keepdims)
     backend, in_kind = backend_of(x)
     array = as_logits(x, "x")
     axes = as_axes(axis, array.ndim)
@@ -131,6 +134,9 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
 
 
 def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, out: Any) -> Any:
+    on_device = device_functions_of(x)
+    if on_device is not None:
+        return on_device.softmax(task, x, axis, out)
     backend, in_kind = backend_of(x)
     array = as_logits(x, "x")
     axes = as_axes(axis, array.ndim)

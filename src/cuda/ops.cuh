@@ -12,6 +12,8 @@ template <> struct Thread<float> {
   using Vec = float;
   using Mask = bool;
 
+  static MLEFAST_FN Vec infinity() { return __int_as_float(0x7f800000); }  // NVRTC has no <limits>
+  static MLEFAST_FN Vec nan() { return __int_as_float(0x7fc00000); }
   static MLEFAST_FN Vec set(float x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return expf(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return log1pf(x); }
@@ -27,6 +29,8 @@ template <> struct Thread<double> {
   using Vec = double;
   using Mask = bool;
 
+  static MLEFAST_FN Vec infinity() { return __hiloint2double(0x7ff00000, 0); }
+  static MLEFAST_FN Vec nan() { return __hiloint2double(0x7ff80000, 0); }
   static MLEFAST_FN Vec set(double x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return ::exp(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return ::log1p(x); }

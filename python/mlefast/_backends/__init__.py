@@ -47,6 +47,32 @@ def _numpy() -> Backend:
     return numpy
 
 
+class DeviceFunctions(Protocol):
+    """The functions for arrays that NumPy cannot hold: arguments as the user gave them, answered in kind."""
+
+    def softmax(self, task: str, x: Any, axis: Any, out: Any) -> Any:
+        """Run ``"softmax"`` or ``"log_softmax"``."""
+
+    def logsumexp(self, x: Any, axis: Any, keepdims: bool) -> Any:
+        """Return the log of the sum of exponentials."""
+
+    def cross_entropy(self, logits: Any, target: Any, *, out: Any, **options: Any) -> tuple[Any, Any]:
+        """Return the loss and, if asked for, its gradient."""
+
+
+def device_functions_of(x: object) -> DeviceFunctions | None:
+    """Return the functions for an array on a CUDA device, or None for one in the host's memory."""
+    if isinstance(x, (np.ndarray, np.generic, list, tuple)):
+        return None
+    if type(x).__module__.partition(".")[0] != "cupy":
+        device = getattr(x, "__dlpack_device__", None)
+        if device is None or int(device()[0]) not in (2, 13):  # CUDA and CUDA managed memory, in DLPack's numbering
+            return None
+    from mlefast._backends import cupy
+
+    return cupy.FUNCTIONS
+
+
 def backend_of(x: object) -> tuple[Backend, Callable[[Any], Any]]:
     """Return the backend for an array and a function that turns that backend's result into the array's kind."""
     return _numpy(), _answer_in_kind(x)
