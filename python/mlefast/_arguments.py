@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 STORAGE = ("float16", "bfloat16", "float32", "float64")  # bfloat16 is ml_dtypes', and not needed to know its name
 
 
@@ -27,15 +28,22 @@ def describe(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
+# By a dtype's code, which is at hand: its name is put together anew each time, in as long as a small call takes.
+def is_stored(dtype: np.dtype[Any]) -> bool:
+    return dtype.char in "efd" or (dtype.kind == "V" and dtype.name == "bfloat16")
+
+
 # What numbers stored in a dtype are computed in: the dtype of losses, weights and upstream gradients.
 def compute_dtype(storage: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float64 if storage == np.float64 else np.float32)
+    return _FLOAT64 if storage.char == "d" else _FLOAT32
 
 
 # Anything as a NumPy array, other libraries' CPU arrays without a copy. Those cannot hand over their bfloat16, for
 # which NumPy has no type of its own: it goes through its bits and ml_dtypes.
 def as_numpy(x: Any) -> Array:
-    if str(getattr(x, "dtype", None)) != "torch.bfloat16" or x.requires_grad or x.device.type != "cpu":
+    if isinstance(x, np.ndarray) or str(getattr(x, "dtype", None)) != "torch.bfloat16":
+        return np.asarray(x)
+    if x.requires_grad or x.device.type != "cpu":
         return np.asarray(x)
     try:
         from ml_dtypes import bfloat16
@@ -51,7 +59,7 @@ def as_logits(x: object, name: str = "logits") -> FloatArray:
     array = as_numpy(x)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
-    elif array.dtype.name not in STORAGE:
+    elif not is_stored(array.dtype):
         raise TypeError(
             f"{name}: received {describe(array)}; accepted: {', '.join(STORAGE)}, and integers, which are taken as "
             "float64"
@@ -117,7 +125,7 @@ def wrong_target(target: IntArray, position: int, classes: int, ignore_index: in
 
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iuf" or dtype.name == "bfloat16"
+    return dtype.kind in "iuf" or is_stored(dtype)
 
 
 # A number for each class.

@@ -74,7 +74,9 @@ template <class T, int N> T reduce(Lanes<T, N> a, T (*f)(T, T)) {
 template <class T> T larger(T a, T b) { return a > b ? a : b; }
 template <class T> T smaller(T a, T b) { return a < b ? a : b; }
 template <class T> T sum(T a, T b) { return a + b; }
-template <class T> T scale(T a, T power) { return std::ldexp(a, int(std::fmin(std::fmax(std::floor(power), -5000), 5000))); }
+template <class T> T scale(T a, T power) {
+  return std::ldexp(a, int(std::fmin(std::fmax(std::floor(power), -5000), 5000)));
+}
 
 }  // namespace emulated
 
