@@ -77,3 +77,117 @@ def gap(x):
     with np.errstate(invalid="ignore"):
         g = x.max(axis=-1, keepdims=True) - x
     return np.where(np.isfinite(g), g, 0).astype(np.float64)
+
+
+# ---- the losses of python/mlefast/_table.py and what is computed by the same kernels, over rows (..., C)
+
+
+def times(a, b):
+    """a * b, and 0 where a is 0: 0 log 0 = 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(a == 0, LONG(0), a * b)
+
+
+def transformed(x, softcap=None, temperature=1.0):
+    """The logits after softcap and temperature."""
+    x = np.asarray(x).astype(LONG)
+    if softcap is not None:
+        x = LONG(softcap) * np.tanh(x / LONG(softcap))
+    return x / LONG(temperature)
+
+
+def masses(shape, target, *, weight=None, label_smoothing=0.0):
+    """What a loss puts on each class: smoothed targets times class weights."""
+    classes = shape[-1]
+    target = np.asarray(target)
+    t = (
+        target.astype(LONG)
+        if target.dtype.kind == "f"
+        else np.eye(classes, dtype=LONG)[np.where(target < 0, 0, target)]
+    )
+    smoothing = LONG(np.float64(label_smoothing))
+    t = t * (1 - smoothing) + smoothing / classes
+    return t if weight is None else t * np.asarray(weight).astype(LONG)
+
+
+def full_cross_entropy(
+    logits,
+    target,
+    *,
+    weight=None,
+    ignore_index=-100,
+    label_smoothing=0.0,
+    z_loss=0.0,
+    softcap=None,
+    temperature=1.0,
+):
+    """The loss and the gradient of each row with every option, and its lse."""
+    z = transformed(logits, softcap, temperature)
+    m, e, others = parts(z)
+    mass = masses(z.shape, target, weight=weight, label_smoothing=label_smoothing)
+    total = mass.sum(-1)
+    lse = m + np.log1p(others)
+    loss = times(mass, m[..., None] - z).sum(-1) + total * np.log1p(others) + LONG(z_loss) * lse**2
+    p = e / (1 + others)[..., None]
+    factor = total + 2 * LONG(z_loss) * lse
+    gradient = factor[..., None] * p - mass
+    # Of a winner 1 - p is taken from the others, so that the reference itself loses nothing there.
+    wins = (np.asarray(logits) == np.asarray(logits).max(-1, keepdims=True)) & (m == z.max(-1))[..., None]
+    beside = (others / (1 + others))[..., None]
+    gradient = np.where(wins, (factor[..., None] - mass) - factor[..., None] * beside, gradient)
+    slope = np.full(z.shape, 1 / LONG(temperature))
+    if softcap is not None:
+        slope = slope * (1 - np.tanh(np.asarray(logits).astype(LONG) / LONG(softcap)) ** 2)
+    gradient = gradient * slope
+    if np.asarray(target).dtype.kind != "f":
+        ignored = np.asarray(target) == ignore_index
+        loss, gradient = np.where(ignored, LONG(0), loss), np.where(ignored[..., None], LONG(0), gradient)
+    return loss, gradient, lse
+
+
+def kl_div(target, logits):
+    t = np.asarray(target).astype(LONG)
+    log_p = log_softmax(logits)
+    with np.errstate(divide="ignore"):
+        value = times(t, np.log(t) - log_p).sum(-1)
+    return value, t.sum(-1, keepdims=True) * softmax(logits) - t
+
+
+def js_div(target, logits):
+    t, p = np.asarray(target).astype(LONG), softmax(logits)
+    middle = (t + p) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_t, log_p = np.log(t / middle), np.log(p / middle)
+    value = (times(t, log_t) + times(p, log_p)).sum(-1) / 2
+    g = np.where(p > 0, log_p, 0) / 2
+    return value, p * (g - (p * g).sum(-1, keepdims=True))
+
+
+def entropy(p):
+    p = np.asarray(p).astype(LONG)
+    with np.errstate(divide="ignore"):
+        return -times(p, np.log(p)).sum(-1), -(np.log(p) + 1)
+
+
+def log_prob_and_entropy(logits, index):
+    """log p_y, the entropy, and their gradients."""
+    m, e, others = parts(logits)
+    p = e / (1 + others)[..., None]
+    gap = m[..., None] - np.asarray(logits).astype(LONG)
+    mean_gap = times(p, gap).sum(-1)
+    nll, to_logits = cross_entropy(logits, index, ignore_index=-1)
+    return -nll, np.log1p(others) + mean_gap, -to_logits, times(p, gap - mean_gap[..., None])
+
+
+def binary_cross_entropy(logits, target, *, weight=1.0, pos_weight=1.0, label_smoothing=0.0):
+    """The loss and the gradient of each element."""
+    x, t = np.asarray(logits).astype(LONG), np.asarray(target).astype(LONG)
+    t = t * (1 - LONG(label_smoothing)) + LONG(label_smoothing) / 2
+    log = np.log1p(np.exp(-np.abs(x)))
+    positive = np.asarray(pos_weight).astype(LONG)
+    w = np.asarray(weight).astype(LONG)
+    loss = w * (times(t * positive, np.maximum(-x, 0) + log) + times(1 - t, np.maximum(x, 0) + log))
+    e = np.exp(-np.abs(x))
+    larger, smaller = 1 / (1 + e), e / (1 + e)
+    p, rest = np.where(x < 0, smaller, larger), np.where(x < 0, larger, smaller)
+    return loss, w * ((1 - t) * p - t * positive * rest)

@@ -102,17 +102,42 @@ def check_classes(shape: tuple[int, ...], axes: tuple[int, ...], name: str = "lo
 
 
 # Class indices: integers of any width, shaped like the logits without the class axis.
-def as_target(target: object, shape: tuple[int, ...]) -> IntArray:
+def as_target(target: object, shape: tuple[int, ...], name: str = "target") -> IntArray:
     array = np.asarray(target)
     if array.size == 0 and array.dtype == np.float64 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iu":
-        raise TypeError(f"target: received {describe(array)}; accepted: integer class indices")
+        raise TypeError(f"{name}: received {describe(array)}; accepted: integer class indices")
     if array.shape != shape:
-        raise ValueError(f"target: received shape {array.shape}; accepted: {shape}, the logits' without the class axis")
+        raise ValueError(f"{name}: received shape {array.shape}; accepted: {shape}, the logits' without the class axis")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return cast("IntArray", np.ascontiguousarray(array).reshape(shape))
+
+
+# Floating targets: a probability for each class, shaped like the logits; of the dtype that is computed in.
+def as_probabilities(target: object, logits: FloatArray, name: str = "target") -> FloatArray:
+    array = as_numpy(target)
+    if not is_real_dtype(array.dtype):
+        raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers, a probability for each class")
+    if array.shape != logits.shape:
+        raise ValueError(f"{name}: received shape {array.shape}; accepted: {logits.shape}, the logits'")
+    return np.asarray(array, compute_dtype(logits.dtype))
+
+
+# Whether a target gives classes' indices rather than their probabilities; an empty list may be either.
+def is_index_target(target: object, logits: FloatArray) -> bool:
+    array = as_numpy(target)
+    if array.size == 0 and not isinstance(target, np.ndarray):
+        return array.ndim < logits.ndim
+    if array.dtype.kind in "iu":
+        return True
+    if not is_stored(array.dtype) or array.ndim == logits.ndim - 1:
+        raise TypeError(
+            f"target: received {describe(array)}; accepted: integer class indices, or probabilities in the shape of "
+            f"the logits, {logits.shape}"
+        )
+    return False
 
 
 # A target that was found out of range, as the user wrote it.
@@ -180,20 +205,42 @@ def as_real(value: object, name: str) -> float:
         raise TypeError(f"{name}: received {describe(value)}; accepted: a real number") from None
 
 
+# A real number within bounds: of an option that is off at one of them, or that must be more than 0.
+def as_fraction(value: object, name: str) -> float:
+    number = as_real(value, name)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}: received {number}; accepted: a number from 0 to 1")
+    return number
+
+
+def as_not_negative(value: object, name: str) -> float:
+    number = as_real(value, name)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{name}: received {number}; accepted: a number >= 0")
+    return number
+
+
+def as_positive(value: object, name: str) -> float:
+    number = as_real(value, name)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name}: received {number}; accepted: a number > 0")
+    return number
+
+
 # A factor of the gradient: one number, or one for each loss where losses are not reduced.
 def as_upstream(
-    upstream: object, reduction: Reduction, rows: tuple[int, ...], dtype: np.dtype[Any]
+    upstream: object, reduction: Reduction, rows: tuple[int, ...], dtype: np.dtype[Any], name: str = "upstream"
 ) -> tuple[float, FloatArray | None]:
     if upstream is None:
         return 1.0, None
     array = np.asarray(upstream)
     if not is_real_dtype(array.dtype):
-        raise TypeError(f"upstream: received {describe(array)}; accepted: real numbers")
+        raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers")
     if array.ndim == 0:
         return float(array), None
     shape = rows if reduction == "none" else ()
     if array.shape != shape:
-        raise ValueError(f"upstream: received shape {array.shape}; accepted: a scalar or the loss's shape, {shape}")
+        raise ValueError(f"{name}: received shape {array.shape}; accepted: a scalar or the loss's shape, {shape}")
     return 1.0, np.ascontiguousarray(array, dtype=compute_dtype(dtype))
 
 

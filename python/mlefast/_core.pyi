@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 TASKS: Final[dict[str, int]]
+LOSSES: Final[dict[str, int]]
 LIMITS: Final[dict[str, str]]
 
 def run(
@@ -21,6 +22,9 @@ def run(
     scale: float,
 ) -> float:
     """Run a task over every row; the sum of its values."""
+
+def run_loss(loss: int, logits: npt.NDArray[np.floating[Any]], axis: int, **kwargs: Any) -> float:
+    """Run a loss of LOSSES over every row, with the arrays and options given; the sum of its values."""
 
 def check_targets(
     target: npt.NDArray[np.integer[Any]],

@@ -1,63 +1,15 @@
 #include "driver.hpp"
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
-#include <memory>
 #include <vector>
 
+#include "pieces.hpp"
 #include "threads.hpp"
 
 namespace mlefast {
 namespace {
 
-constexpr int64_t least_chunk = 16384, most_chunk = 262144;  // elements that a thread takes at a time
-constexpr int64_t thread_elements = 32768;  // below, waking a thread takes longer than it saves (about 5 us)
 constexpr int64_t target_chunk = 65536;
-constexpr int64_t piece_rows = 1024;  // targets are widened to int64 for so many rows at a time
-
-// Converts targets to int64. What is beyond its range becomes its largest number, which is out of range as well.
-template <class Int> void widen(const Int* from, int64_t n, int64_t* to) {
-  for (int64_t i = 0; i < n; ++i) {
-    if constexpr (sizeof(Int) == 8 && std::is_unsigned_v<Int>)
-      to[i] = from[i] > static_cast<Int>(std::numeric_limits<int64_t>::max()) ? std::numeric_limits<int64_t>::max()
-                                                                              : static_cast<int64_t>(from[i]);
-    else
-      to[i] = static_cast<int64_t>(from[i]);
-  }
-}
-
-// Calls f with a typed pointer.
-template <class F> auto with_integers(const void* data, int bytes, bool is_signed, F f) {
-  switch (bytes * 2 + is_signed) {
-    case 3:
-      return f(static_cast<const int8_t*>(data));
-    case 2:
-      return f(static_cast<const uint8_t*>(data));
-    case 5:
-      return f(static_cast<const int16_t*>(data));
-    case 4:
-      return f(static_cast<const uint16_t*>(data));
-    case 9:
-      return f(static_cast<const int32_t*>(data));
-    case 8:
-      return f(static_cast<const uint32_t*>(data));
-    case 16:
-      return f(static_cast<const uint64_t*>(data));
-    default:
-      return f(static_cast<const int64_t*>(data));
-  }
-}
-
-// Memory for a call: on the stack if it is little, which spares the smallest calls a fifth of their time.
-template <class T, size_t few> class Buffer {
-  T local_[few];
-  std::unique_ptr<T[]> heap_;
-
- public:
-  explicit Buffer(size_t size) : heap_(size > few ? new T[size] : nullptr) {}
-  T* data() { return heap_ ? heap_.get() : local_; }
-};
 
 template <class S> class Driver {
   using T = ValueOf<S>;

@@ -5,6 +5,7 @@
 #include "../rules/losses.h"
 #include "limit_kernels.hpp"
 #include "run.hpp"
+#include "term_run.hpp"
 
 namespace mlefast {
 
@@ -14,6 +15,18 @@ template <class S> struct StorageKernels {
   int64_t packed_limit;  // rows of at most so many classes go through `packed`
   Kernels<S> task[rules::Tasks::size];
   void (*exp)(const T* x, T* y, int64_t n);  // of x <= 0, for the tests of its promise
+  void (*to_values)(const S* x, T* y, int64_t n);
+  void (*from_values)(const T* x, S* y, int64_t n);
+};
+
+struct TermTable {
+  TermKernels<float> float32[rules::Losses::size];
+  TermKernels<double> float64[rules::Losses::size];
+
+  template <class T> const TermKernels<T>* kernels() const {
+    if constexpr (std::is_same_v<T, float>) return float32;
+    if constexpr (std::is_same_v<T, double>) return float64;
+  }
 };
 
 struct InstructionSet {
@@ -24,6 +37,7 @@ struct InstructionSet {
   StorageKernels<BFloat16> bfloat16;
   LimitKernels<float> limit32;
   LimitKernels<double> limit64;
+  const TermTable* terms;
 
   template <class S> const StorageKernels<S>& kernels() const {
     if constexpr (std::is_same_v<S, float>) return float32;
@@ -40,5 +54,6 @@ struct InstructionSet {
 
 // One for each file in isa/, built where the compiler can (CMakeLists.txt).
 extern const InstructionSet scalar_set, avx2_set, avx512_set, neon_set;
+extern const TermTable scalar_terms, avx2_terms, avx512_terms, neon_terms;
 
 }  // namespace mlefast

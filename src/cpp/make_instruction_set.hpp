@@ -16,6 +16,17 @@ template <class Ops> void exp_array(const typename Ops::Value* x, typename Ops::
   }
 }
 
+template <class Ops, class S> void to_values(const S* x, typename Ops::Value* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + Ops::lanes <= n; i += Ops::lanes) Ops::store(y + i, Ops::load(x + i));
+  if (i < n) Ops::store(y + i, Ops::load(x + i, n - i, 0), n - i);
+}
+template <class Ops, class S> void from_values(const typename Ops::Value* x, S* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + Ops::lanes <= n; i += Ops::lanes) Ops::store(y + i, Ops::load(x + i));
+  if (i < n) Ops::store(y + i, Ops::load(x + i, n - i, 0), n - i);
+}
+
 template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
   using Rows = RowKernel<Ops, Task, S>;
   return {Rows::rows,
@@ -31,17 +42,19 @@ template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
 template <class S, template <class> class Isa, class... Task>
 constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
   using Ops = Math<Isa<ValueOf<S>>>;
-  return {Ops::lanes, 128, {make_task<S, Ops, Task>()...}, exp_array<Ops>};
+  return {Ops::lanes, 128, {make_task<S, Ops, Task>()...}, exp_array<Ops>, to_values<Ops, S>, from_values<Ops, S>};
 }
 
-template <template <class> class Isa> constexpr InstructionSet make_instruction_set(const char* name) {
+template <template <class> class Isa>
+constexpr InstructionSet make_instruction_set(const char* name, const TermTable* terms) {
   return {name,
           make_kernels<float, Isa>(rules::Tasks{}),
           make_kernels<double, Isa>(rules::Tasks{}),
           make_kernels<Float16, Isa>(rules::Tasks{}),
           make_kernels<BFloat16, Isa>(rules::Tasks{}),
           Limits<Isa<float>>::table(),
-          Limits<Isa<double>>::table()};
+          Limits<Isa<double>>::table(),
+          terms};
 }
 
 }  // namespace mlefast

@@ -4,7 +4,8 @@
 // |------------|-----------------|------------------------------|----------------------------------------------|
 // | exp_scaled | x <= 0          | 1.0 ULP of exp(x) * 2^bias   | exactly 0 below `cutoff` and at -inf; NaN -> NaN |
 // | exp        | x <= 0          | 1.0 ULP, subnormals included | the same                                     |
-// | log1p      | 0 <= x < 2^63   | 1.5 ULP                      | NaN -> NaN                                   |
+// | log1p      | 0 <= x < 2^126  | 1.5 ULP                      | NaN -> NaN                                   |
+// | log        | 0 <= x < 2^126  | 1.5 ULP                      | 0 -> -inf; NaN -> NaN                        |
 //
 // exp over every float32 <= 0 and over sampled float64 is held to that table by the tests. The coefficients are
 // minimax, computed by tools/minimax.py, which also prints the polynomials' own errors (0.03 ULP and less).
@@ -26,7 +27,7 @@ template <> struct MathConstants<float> {
                                              0x1.6a5134p-10f};
   // Exponentials are kept multiplied by `scale`, so that none is a denormal number: an operation that takes or makes
   // one costs 50 ns a vector on Intel processors, twenty times the whole exp.
-  static constexpr float scale = 0x1p+32f, unscale = 0x1p-32f;
+  static constexpr float scale = 0x1p+32f, unscale = 0x1p-32f, log2_scale = 32;
   static constexpr float cutoff = -108;         // below, exp(x) < 2^-155; above, exp(x) * scale is a normal number
   static constexpr float smallest = 0x1p-126f;  // the smallest normal number
   static constexpr float denormals_1 = 0x1p+64f, denormals_2 = 0x1p+53f;  // product 2^149 / scale: see Rescale
@@ -43,7 +44,7 @@ template <> struct MathConstants<double> {
                                               0x1.1111111124985p-7,  0x1.6c16c18466e64p-10, 0x1.a01a0139e92a6p-13,
                                               0x1.a019998e2c637p-16, 0x1.71df04eb4f1f6p-19, 0x1.28add07b1165dp-22,
                                               0x1.adafe332c0168p-26};
-  static constexpr double scale = 0x1p+64, unscale = 0x1p-64;
+  static constexpr double scale = 0x1p+64, unscale = 0x1p-64, log2_scale = 64;
   static constexpr double cutoff = -750;
   static constexpr double smallest = 0x1p-1022;
   static constexpr double denormals_1 = 0x1p+500, denormals_2 = 0x1p+510;  // product 2^1074 / scale
@@ -101,10 +102,26 @@ template <class Isa> struct Math : Isa {
 
   // 1 + x = 2^k (1 + f) with 3/4 <= 1 + f < 3/2, so that k = 0 and f = x where the result is small. f is rounded once.
   static MLEFAST_FN Vec log1p(Vec x) {
-    const Vec one = Isa::set(1), half = Isa::set(Value(0.5));
+    const Vec one = Isa::set(1);
     Vec k;
     const Vec shrink = Isa::split_exponent(one + x, k);
-    const Vec f = Isa::fma(x, shrink, shrink - one);
+    return log_of_split(k, Isa::fma(x, shrink, shrink - one));
+  }
+
+  static MLEFAST_FN Vec log(Vec x) {
+    const auto denormal = Isa::less(x, Isa::set(Constants::smallest));
+    const Vec normal = Isa::select(denormal, x * Isa::set(Constants::scale), x);
+    Vec k;
+    const Vec shrink = Isa::split_exponent(normal, k);
+    k = k - Isa::keep(denormal, Isa::set(Constants::log2_scale));
+    const Vec result = log_of_split(k, Isa::fma(normal, shrink, Isa::set(-1)));
+    return Isa::select(Isa::equal(x, Isa::set(0)), Isa::set(static_cast<Value>(-__builtin_inf())), result);
+  }
+
+ private:
+  // k log 2 + log(1 + f)
+  static MLEFAST_FN Vec log_of_split(Vec k, Vec f) {
+    const Vec half = Isa::set(Value(0.5));
     const Vec s = f / (Isa::set(2) + f), z = s * s;
     Vec r = Isa::set(Constants::log_c[Constants::log_terms - 1]);
     for (int term = Constants::log_terms - 2; term >= 0; --term) r = Isa::fma(r, z, Isa::set(Constants::log_c[term]));

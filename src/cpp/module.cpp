@@ -16,6 +16,7 @@
 #include "dispatch.hpp"
 #include "driver.hpp"
 #include "limits.hpp"
+#include "term_driver.hpp"
 #include "threads.hpp"
 
 namespace py = pybind11;
@@ -143,6 +144,149 @@ std::tuple<int64_t, int64_t, double> check(const py::array& target, int64_t clas
   else
     check_with(data_of<float>(weight, classes, "weight: one number for each class"));
   return {result.first_wrong, result.count, result.weight};
+}
+
+// ---- the losses of rules/term_losses.h
+
+rules::Options options_of(const py::dict& given) {
+  rules::Options o;
+  const std::pair<const char*, double*> places[] = {{"keep", &o.keep},
+                                                    {"spread", &o.spread},
+                                                    {"z_loss", &o.z_loss},
+                                                    {"softcap", &o.softcap},
+                                                    {"inverse_temperature", &o.inverse_temperature},
+                                                    {"hessian", &o.hessian},
+                                                    {"floor", &o.floor}};
+  for (const auto& [key, value] : given) {
+    const auto place = std::find_if(std::begin(places), std::end(places),
+                                    [&, k = py::cast<std::string>(key)](auto& p) { return k == p.first; });
+    require(place != std::end(places), "options: those of rules::Options");
+    *place->second = py::cast<double>(value);
+  }
+  return o;
+}
+
+// An optional array with the shape and the strides of the logits.
+template <class T> T* data_like(const py::array& logits, const MaybeArray& a, bool writes, const char* name) {
+  if (!a) return nullptr;
+  require(holds<T>(*a) && a->ndim() == logits.ndim() && (!writes || a->writeable()), name);
+  for (int d = 0; d < logits.ndim(); ++d) {
+    require(a->shape(d) == logits.shape(d), name);
+    require(a->shape(d) < 2 || a->strides(d) / int64_t(sizeof(T)) == logits.strides(d) / logits.itemsize(), name);
+  }
+  return static_cast<T*>(const_cast<void*>(a->data()));
+}
+
+template <class T> T* rows_of(const MaybeArray& a, int64_t rows, const char* name) {
+  if (a) require(a->writeable(), name);
+  return const_cast<T*>(data_of<T>(a, rows, name));
+}
+
+struct TermArrays {
+  MaybeArray out, second, probabilities, v, u, target, weight, positive, upstream, second_upstream, value, second_value,
+      hit;
+};
+
+template <class S>
+double run_loss_typed(int loss, const py::array& logits, int axis, const TermArrays& a, int64_t ignore_index,
+                      double scale, double second_scale, const rules::Options& options) {
+  using T = ValueOf<S>;
+  constexpr int64_t size = sizeof(S);
+  const int ndim = static_cast<int>(logits.ndim());
+  require(axis >= 0 && axis < ndim, "axis");
+  int64_t rows = 1;
+  TermCall<S> call{};
+  call.x = static_cast<const S*>(logits.data());
+  for (int d = 0; d < ndim; ++d) {
+    require(logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
+    const int64_t n = logits.shape(d), stride = logits.strides(d) / size;
+    if (d == axis) {
+      call.classes = n, call.x_class = stride;
+    } else {
+      call.axes.add({n, stride, stride});
+      rows *= n;
+    }
+  }
+  require(call.classes > 0, "logits: at least one class");
+  call.out = data_like<S>(logits, a.out, true, "out: like the logits");
+  call.second = data_like<T>(logits, a.second, true, "second: like the logits, of the loss's dtype");
+  call.probabilities = data_like<T>(logits, a.probabilities, false, "probabilities: like the logits");
+  call.v = data_like<T>(logits, a.v, false, "v: like the logits");
+  call.u = data_like<T>(logits, a.u, false, "u: like the logits");
+  const Integers integers = integers_of(a.target, rows);
+  call.target = integers.data, call.target_bytes = integers.bytes, call.target_signed = integers.is_signed;
+  call.ignore_index = ignore_index;
+  call.weight = data_of<T>(a.weight, call.classes, "weight: one number for each class, of the loss's dtype");
+  call.positive = data_of<T>(a.positive, call.classes, "positive: one number for each class, of the loss's dtype");
+  const char* upstream = "upstream: one number for each row, of the loss's dtype";
+  call.upstream[0] = data_of<T>(a.upstream, rows, upstream);
+  call.upstream[1] = data_of<T>(a.second_upstream, rows, upstream);
+  call.scale[0] = scale, call.scale[1] = second_scale;
+  call.options = options;
+  const char* value = "value: one number for each row, of the loss's dtype";
+  call.value[0] = rows_of<T>(a.value, rows, value), call.value[1] = rows_of<T>(a.second_value, rows, value);
+  if (a.hit) {
+    require(py::isinstance<py::array_t<bool>>(*a.hit) && is_contiguous(*a.hit) && a.hit->size() == rows &&
+                a.hit->writeable() && (call.target || call.probabilities),
+            "hit: one bool for each row");
+    call.hit = static_cast<uint8_t*>(const_cast<void*>(a.hit->data()));
+  }
+  const InstructionSet& set = current_set();
+  py::gil_scoped_release without_gil;
+  return run_terms(set, loss, call);
+}
+
+double run_loss(int loss, const py::array& logits, int axis, const py::kwargs& given) {
+  require(loss >= 0 && loss < rules::Losses::size, "loss");
+  TermArrays a;
+  const std::pair<const char*, MaybeArray*> places[] = {{"out", &a.out},
+                                                        {"second", &a.second},
+                                                        {"probabilities", &a.probabilities},
+                                                        {"v", &a.v},
+                                                        {"u", &a.u},
+                                                        {"target", &a.target},
+                                                        {"weight", &a.weight},
+                                                        {"positive", &a.positive},
+                                                        {"upstream", &a.upstream},
+                                                        {"second_upstream", &a.second_upstream},
+                                                        {"value", &a.value},
+                                                        {"second_value", &a.second_value},
+                                                        {"hit", &a.hit}};
+  int64_t ignore_index = -1;
+  double scale = 1, second_scale = 1;
+  rules::Options options;
+  for (const auto& [key, value] : given) {
+    const std::string name = py::cast<std::string>(key);
+    const auto place = std::find_if(std::begin(places), std::end(places), [&](auto& p) { return name == p.first; });
+    if (place != std::end(places)) {
+      require(value.is_none() || py::isinstance<py::array>(value), "arrays: ndarrays");
+      if (!value.is_none()) *place->second = py::reinterpret_borrow<py::array>(value);
+    } else if (name == "ignore_index") {
+      ignore_index = py::cast<int64_t>(value);
+    } else if (name == "scale") {
+      scale = py::cast<double>(value);
+    } else if (name == "second_scale") {
+      second_scale = py::cast<double>(value);
+    } else {
+      require(name == "options", "an argument of run_loss");
+      options = options_of(py::cast<py::dict>(value));
+    }
+  }
+  const auto run_as = [&](auto storage) {
+    return run_loss_typed<decltype(storage)>(loss, logits, axis, a, ignore_index, scale, second_scale, options);
+  };
+  if (holds<float>(logits)) return run_as(float());
+  if (holds<double>(logits)) return run_as(double());
+  if (holds<Float16>(logits)) return run_as(Float16());
+  require(holds<BFloat16>(logits), "logits: float16, bfloat16, float32 or float64");
+  return run_as(BFloat16());
+}
+
+template <class... Loss> py::dict list_losses(rules::List<Loss...>) {
+  py::dict index;
+  int i = 0;
+  ((index[Loss::name] = i++), ...);
+  return index;
 }
 
 // The call that is made most often, and on the smallest arrays: C-contiguous logits with the classes last, contiguous
@@ -311,6 +455,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         py::arg("value").noconvert(), py::arg("target").noconvert(), py::arg("ignore_index"),
         py::arg("weight").noconvert(), py::arg("upstream").noconvert(), py::arg("scale"),
         "Run a task over every row; the sum of its values.");
+  m.attr("LOSSES") = list_losses(rules::Losses{});
+  m.def("run_loss", &run_loss, py::arg("loss"), py::arg("logits").noconvert(), py::arg("axis"),
+        "Run a loss of LOSSES over every row, with the arrays and options given; the sum of its values.");
   m.def("check_targets", &check, py::arg("target").noconvert(), py::arg("classes"), py::arg("ignore_index"),
         py::arg("weight").noconvert(),
         "(position of the first target that is out of range or -1, rows not ignored, sum of their weights).");

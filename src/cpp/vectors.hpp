@@ -47,7 +47,10 @@ template <class Ops> class Sum<Ops, double> {
     const double all = Ops::reduce_add(sum), rest = Ops::reduce_add(error);
     return rest == rest ? all + rest : all;  // the rounding error of an infinite sum is no number
   }
-  MLEFAST_FN Vec lanes(double unit, double offset) const { return (sum + error) * Ops::set(unit) + Ops::set(offset); }
+  MLEFAST_FN Vec lanes(double unit, double offset) const {
+    const Vec all = Ops::select(Ops::equal(error, error), sum + error, sum);
+    return all * Ops::set(unit) + Ops::set(offset);
+  }
 };
 
 // Multiplies exponentials that exp_scaled left by a factor, once and with one rounding, also where the result is a

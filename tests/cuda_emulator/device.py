@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from cuda_emulator.emulator import HERE, EmulatorError, Module, Schedule, Traffic
 from mlefast._backends.device_functions import DeviceFunctions
+from mlefast._table import LOSSES
 
 CONVERSIONS = (HERE / "ptx.cuh").read_text().replace("#pragma once", "")
 
@@ -71,7 +72,7 @@ class EmulatedMlefast:
         return self._cross_entropy(logits, target, gradient=False, **options)[0]
 
     def cross_entropy_and_grad(self, logits, target, **options):
-        return self._cross_entropy(logits, target, gradient=True, **options)
+        return self._cross_entropy(logits, target, gradient=True, **options)[:2]
 
     def _cross_entropy(
         self,
@@ -87,7 +88,9 @@ class EmulatedMlefast:
         upstream=None,
         out=None,
     ):
-        return self._functions.cross_entropy(
+        return self._functions.loss(
+            "cross_entropy",
+            LOSSES["cross_entropy"],
             logits,
             target,
             axis=axis,
@@ -98,6 +101,8 @@ class EmulatedMlefast:
             gradient=gradient,
             upstream=upstream,
             out=out,
+            byproducts=(),
+            options={},
         )
 
 

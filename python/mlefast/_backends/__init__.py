@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from mlefast._arguments import FloatArray, IntArray, Reduction
+from mlefast._arguments import FloatArray, Reduction
+
+if TYPE_CHECKING:
+    from mlefast._table import Checked, Loss
+
+
+Factors = tuple[float, "FloatArray | None"]  # of the gradient: one for all rows, one for each
 
 
 class Backend(Protocol):
@@ -24,21 +30,78 @@ class Backend(Protocol):
     def logsumexp(self, x: FloatArray, axis: int) -> Any:
         """Return the log of the sum of exponentials along an axis."""
 
-    def cross_entropy(
+    def loss(
         self,
-        logits: FloatArray,
-        target: IntArray,
-        axis: int,
+        name: str,
+        of: Checked,
         *,
-        weight: FloatArray | None,
-        ignore_index: int,
         reduction: Reduction,
         denominator: float | None,
         gradient: bool,
-        upstream: tuple[float, FloatArray | None],
+        upstream: Factors,
         out: FloatArray | None,
-    ) -> tuple[Any, FloatArray | None]:
-        """Return the loss and, if asked for, its gradient."""
+        byproducts: tuple[str, ...],
+    ) -> tuple[Any, ...]:
+        """Return a loss of the table, its gradient (None unless asked for) and the by-products."""
+
+    def hessian_product(
+        self,
+        of: Checked,
+        vector: FloatArray,
+        *,
+        reduction: Reduction,
+        denominator: float | None,
+        out: FloatArray | None,
+    ) -> FloatArray:
+        """Return the Hessian of a cross-entropy times a vector."""
+
+    def gradient_and_hessian(
+        self, of: Checked, row_weight: FloatArray | None, hessian: float, floor: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return each row's gradient and the diagonal of its Hessian."""
+
+    def log_prob(
+        self,
+        of: Checked,
+        *,
+        entropy: bool,
+        gradient: bool,
+        upstream: Factors,
+        entropy_upstream: Factors,
+        out: FloatArray | None,
+    ) -> tuple[Any, Any, FloatArray | None]:
+        """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
+
+    def row_function(
+        self,
+        name: str,
+        x: FloatArray,
+        axis: int,
+        *,
+        v: FloatArray | None = None,
+        upstream: Factors = (1.0, None),
+        gradient: bool = False,
+        out: FloatArray | None = None,
+        value: FloatArray | None = None,
+    ) -> tuple[float, FloatArray | None]:
+        """Run a function of rows without a target; return the sum of its values and its output."""
+
+    def binary_cross_entropy(
+        self,
+        logits: FloatArray,
+        target: FloatArray,
+        *,
+        weight: FloatArray | None,
+        element_weight: FloatArray | None,
+        pos_weight: FloatArray | None,
+        smoothing: float,
+        gradient: bool,
+        scale: float,
+        upstream: FloatArray | None,
+        losses: bool,
+        out: FloatArray | None,
+    ) -> tuple[float, FloatArray | None, FloatArray | None]:
+        """Return the sum of all losses, each of them if asked for, and the gradient."""
 
 
 def _numpy() -> Backend:
@@ -56,8 +119,8 @@ class DeviceFunctions(Protocol):
     def logsumexp(self, x: Any, axis: Any, keepdims: bool) -> Any:
         """Return the log of the sum of exponentials."""
 
-    def cross_entropy(self, logits: Any, target: Any, *, out: Any, **options: Any) -> tuple[Any, Any]:
-        """Return the loss and, if asked for, its gradient."""
+    def loss(self, name: str, row: Loss, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, ...]:
+        """Return a loss of the table, its gradient (None unless asked for) and the by-products."""
 
 
 def device_functions_of(x: object) -> DeviceFunctions | None:
@@ -71,6 +134,12 @@ def device_functions_of(x: object) -> DeviceFunctions | None:
     from mlefast._backends import cupy
 
     return cupy.FUNCTIONS
+
+
+def on_host(x: object, function: str) -> None:
+    """Refuse an array on a CUDA device, for functions that have no kernels there."""
+    if device_functions_of(x) is not None:
+        raise TypeError(f"{function}: received an array on a CUDA device; accepted: arrays in the host's memory")
 
 
 def backend_of(x: object) -> tuple[Backend, Callable[[Any], Any]]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlefast._backends.device_functions import DeviceFunctions
+from mlefast._table import Loss
 
 OLDEST = (7, 5)  # compute capability
 OPTIONS = ("-std=c++17", "-ftz=false")  # without fast-math: subnormal numbers are kept, division is exact
@@ -123,12 +124,12 @@ class CupyFunctions:
         """Return the log of the sum of exponentials."""
         return self._run(x, lambda functions, array: functions.logsumexp(array, axis, keepdims), None)
 
-    def cross_entropy(self, logits: Any, target: Any, *, out: Any, **options: Any) -> tuple[Any, Any]:
-        """Return the loss and, if asked for, its gradient."""
-        both: tuple[Any, Any] = self._run(
-            logits, lambda functions, array: functions.cross_entropy(array, target, out=out, **options), out
+    def loss(self, name: str, row: Loss, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, ...]:
+        """Return a loss of the table and, if asked for, its gradient."""
+        results: tuple[Any, ...] = self._run(
+            logits, lambda functions, array: functions.loss(name, row, array, target, out=out, **arguments), out
         )
-        return both
+        return results
 
     def _run(self, x: Any, call: Callable[[DeviceFunctions, Any], Any], out: Any) -> Any:
         cupy = load_cupy()

@@ -36,6 +36,7 @@ from mlefast._backends.cuda import (
     value_dtype,
     weigh,
 )
+from mlefast._table import Loss, kernel_options
 
 ACCEPTED = "float16, bfloat16, float32, float64, and integers, which are taken as float64"
 
@@ -107,8 +108,10 @@ class DeviceFunctions:
             Job(self.device, "logsumexp", rows, value=value).run()
         return value.reshape([1 if d in axes else n for d, n in enumerate(array.shape)]) if keepdims else value
 
-    def cross_entropy(
+    def loss(
         self,
+        name: str,
+        row: Loss,
         logits: Any,
         target: Any,
         *,
@@ -120,8 +123,15 @@ class DeviceFunctions:
         gradient: bool,
         upstream: Any,
         out: Any,
-    ) -> tuple[Any, Any]:
+        byproducts: tuple[str, ...],
+        options: dict[str, Any],
+    ) -> tuple[Any, ...]:
         """Return the loss and, if asked for, its gradient."""
+        if name != "cross_entropy" or byproducts or kernel_options(row, options, 1):
+            raise TypeError(
+                f"{name}: received logits on a CUDA device; accepted there: cross_entropy of class indices, without "
+                "label_smoothing, z_loss, softcap, temperature or by-products"
+            )
         array = self._logits(logits, "logits")
         class_axis = as_axis(axis, array.ndim)
         check_classes(tuple(array.shape), (class_axis,))
@@ -212,7 +222,7 @@ class DeviceFunctions:
         if array.size == 0 and array.dtype == np.float64 and isinstance(target, (list, tuple)):
             array = array.astype(np.int64)
         if array.dtype.name not in INTEGERS:
-            raise TypeError(f"target: received {describe(array)}; accepted: integer class indices")
+            raise TypeError(f"target: received {describe(array)}; accepted on a CUDA device: integer class indices")
         if tuple(array.shape) != shape:
             raise ValueError(
                 f"target: received shape {tuple(array.shape)}; accepted: {shape}, the logits' without the class axis"

@@ -56,11 +56,14 @@ template <> struct Avx2<double> {
     return keep(wanted, {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(p.v), power))});
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
-    const auto three_quarters = _mm256_castpd_si256(_mm256_set1_pd(0.75));
-    const auto k = _mm256_srli_epi64(_mm256_sub_epi64(_mm256_castpd_si256(u.v), three_quarters), 52);
+    // AVX2 shifts no negative numbers of 64 bits: k + 1024 is never one.
+    const auto bias = _mm256_set1_epi64x(int64_t(1024) << 52);
+    const auto base = _mm256_sub_epi64(_mm256_castpd_si256(_mm256_set1_pd(0.75)), bias);
+    const auto k = _mm256_srli_epi64(_mm256_sub_epi64(_mm256_castpd_si256(u.v), base), 52);
     const auto two52 = _mm256_set1_pd(0x1p52);  // an integer below 2^52, or-ed into its bits, becomes a double
-    exponent = {_mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(k, _mm256_castpd_si256(two52))), two52)};
-    const auto one = _mm256_castpd_si256(_mm256_set1_pd(1));
+    const auto sum = _mm256_castsi256_pd(_mm256_or_si256(k, _mm256_castpd_si256(two52)));
+    exponent = {_mm256_sub_pd(sum, _mm256_set1_pd(0x1p52 + 1024))};
+    const auto one = _mm256_add_epi64(_mm256_castpd_si256(_mm256_set1_pd(1)), bias);
     return {_mm256_castsi256_pd(_mm256_sub_epi64(one, _mm256_slli_epi64(k, 52)))};
   }
   static MLEFAST_FN Vec round_to_denormal(Vec v) {
