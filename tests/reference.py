@@ -145,6 +145,23 @@ def full_cross_entropy(
     return loss, gradient, lse
 
 
+def focal_loss(logits, target, *, gamma=2.0, weight=None, ignore_index=-100):
+    target = np.asarray(target)
+    ignored = target == ignore_index
+    y = np.where(ignored, 0, target)
+    nll, to_logits = cross_entropy(logits, y, ignore_index=-1)
+    p = np.exp(-nll)
+    rest = -np.expm1(-nll)
+    w = np.ones(np.shape(logits)[-1], LONG) if weight is None else np.asarray(weight).astype(LONG)
+    gamma = LONG(gamma)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        power = rest**gamma
+        by_rest = np.where(rest > 0, nll / rest, 1)
+    loss = times(power, nll) * w[y]
+    factor = (power + times(gamma * power * p, by_rest)) * w[y]
+    return np.where(ignored, LONG(0), loss), np.where(ignored[..., None], LONG(0), factor[..., None] * to_logits)
+
+
 def kl_div(target, logits):
     t = np.asarray(target).astype(LONG)
     log_p = log_softmax(logits)

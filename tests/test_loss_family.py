@@ -105,6 +105,22 @@ def test_confident_rows_keep_their_digits(isa, kind):
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss(isa, dtype, gamma):
+    for shape, weighted in itertools.product(SHAPES, (False, True)):
+        x, target, w, u = problem(shape, dtype)
+        weight = w if weighted else None
+        loss, gradient = mf.focal_loss_and_grad(x, target, gamma=gamma, weight=weight, reduction="none", upstream=u)
+        want, want_gradient = reference.focal_loss(x, target, gamma=gamma, weight=weight)
+        size = (1 + np.abs(x).max(-1)) * (w.max() if weighted else 1)
+        close(loss, want, dtype, size * (1 + gamma), 12)
+        close(gradient, want_gradient * u[:, None], dtype, (size * (2 + gamma) ** 2 * np.abs(u))[:, None], 12)
+        if gamma == 0:
+            plain, _ = mf.cross_entropy_and_grad(x, target, weight=weight, reduction="none")
+            np.testing.assert_allclose(loss, plain, rtol=20 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_kl_and_js(isa, dtype):
     for shape in SHAPES:
         x, target, _, u = problem(shape, dtype, "probabilities")
@@ -485,6 +501,8 @@ def test_in_place_and_the_same_bits_for_any_number_of_threads(threads, name):
             targets = _table.LOSSES[name].targets
             if targets == ("probabilities",):
                 return function(t, x, out=out)
+            if name == "focal_loss":
+                return function(x, y, out=out)
             return function(x, t, temperature=2.0, out=out)
 
         threads(1)
@@ -524,6 +542,8 @@ BAD = [
     (lambda: mf.cross_entropy(X, np.zeros((3, 2))), ValueError, "target: received shape"),
     (lambda: mf.cross_entropy(X, X.astype(bool)), TypeError, "target: received"),
     (lambda: mf.cross_entropy(X, X.astype(complex)), TypeError, "target: received"),
+    (lambda: mf.focal_loss(X, [0, 1], gamma=-1), ValueError, "gamma: received -1"),
+    (lambda: mf.focal_loss(X, X), TypeError, "target: received"),
     (lambda: mf.kl_div([0, 1], X), ValueError, "target: received shape"),
     (lambda: mf.kl_div(X, X, reduction="batchmean"), ValueError, "reduction: received 'batchmean'"),
     (lambda: mf.log_prob(X, [0, 3]), IndexError, r"\[1\]: received 3"),

@@ -23,7 +23,7 @@ from mlefast.likelihood import (
     log_prob_and_entropy_and_grad,
     log_prob_and_grad,
 )
-from mlefast.losses import cross_entropy, cross_entropy_and_grad
+from mlefast.losses import cross_entropy, cross_entropy_and_grad, focal_loss, focal_loss_and_grad
 from mlefast.softmax import log_softmax, logsumexp, softmax
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ __all__ = [
     "cross_entropy_hvp",
     "entropy",
     "entropy_and_grad",
+    "focal_loss",
+    "focal_loss_and_grad",
     "get_num_threads",
     "information_gain",
     "js_div",

@@ -46,6 +46,7 @@ OPTIONS = {
     "z_loss": Option(as_not_negative, lambda z, _: {"z_loss": z}, 0.0, 0.01),
     "softcap": Option(as_positive, lambda s, _: {"softcap": s}, None, 5.0),
     "temperature": Option(as_positive, lambda t, _: {"inverse_temperature": 1 / t}, 1.0, 2.0),
+    "gamma": Option(as_not_negative, lambda g, _: {"gamma": g}, 2.0, 1.5),
 }
 
 
@@ -65,6 +66,7 @@ BOTH: tuple[Literal["index", "probabilities"], ...] = ("index", "probabilities")
 
 LOSSES = {
     "cross_entropy": Loss(BOTH, CROSS_ENTROPY_OPTIONS, weighted=True, byproducts=("lse", "hit")),
+    "focal_loss": Loss(("index",), ("gamma",), weighted=True, byproducts=("hit",)),
     "kl_div": Loss(("probabilities",)),
     "js_div": Loss(("probabilities",)),
 }
@@ -85,7 +87,7 @@ def kernel_options(loss: Loss, given: dict[str, Any], classes: int) -> dict[str,
         if value is None and option.default is None:
             continue
         number = option.check(value, name)
-        if number != option.default:
+        if number != option.default or name == "gamma":
             options |= option.to_kernel(number, classes)
     return options
 

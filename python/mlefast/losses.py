@@ -7,7 +7,7 @@ from typing import Any
 from mlefast._core import plain_cross_entropy
 from mlefast._table import evaluate
 
-__all__ = ["cross_entropy", "cross_entropy_and_grad"]
+__all__ = ["cross_entropy", "cross_entropy_and_grad", "focal_loss", "focal_loss_and_grad"]
 
 
 def cross_entropy(
@@ -219,6 +219,122 @@ def cross_entropy_and_grad(
         upstream=upstream,
         out=out,
     )
+
+
+def focal_loss(
+    logits: Any,
+    target: Any,
+    *,
+    gamma: float = 2.0,
+    axis: int = -1,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    denominator: float | None = None,
+) -> Any:
+    r"""Focal loss of class labels under the softmax of logits: :math:`-w_y (1 - p_y)^\gamma \log p_y`.
+
+    Rows that are classified well count for less than in :func:`cross_entropy` [1]_.
+
+    Parameters
+    ----------
+    logits, axis, weight, ignore_index, reduction, denominator
+        As for :func:`cross_entropy`.
+    target : array_like of int, the shape of `logits` without `axis`
+        Class indices from 0 to C - 1.
+    gamma : float, default 2
+        At least 0, which gives the cross-entropy.
+
+    Returns
+    -------
+    scalar or ndarray
+        As :func:`cross_entropy`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`cross_entropy`.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He, P. Dollár, "Focal Loss for Dense Object Detection", ICCV 2017,
+       arXiv:1708.02002.
+
+    Examples
+    --------
+    >>> import mlefast as mf
+    >>> mf.focal_loss([[2.0, 0.0], [0.0, 2.0]], [0, 0], reduction="none")
+    array([0.00180356, 1.65007818])
+    """
+    return evaluate(
+        "focal_loss",
+        logits,
+        target,
+        gamma=gamma,
+        axis=axis,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        denominator=denominator,
+    )[0]
+
+
+def focal_loss_and_grad(
+    logits: Any,
+    target: Any,
+    *,
+    gamma: float = 2.0,
+    axis: int = -1,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    denominator: float | None = None,
+    upstream: Any = None,
+    out: Any = None,
+) -> tuple[Any, Any]:
+    r"""Loss of :func:`focal_loss` and its gradient with respect to the logits.
+
+    Parameters
+    ----------
+    logits, target, gamma, axis, weight, ignore_index, reduction, denominator
+        As for :func:`focal_loss`.
+    upstream, out
+        As for :func:`cross_entropy_and_grad`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As :func:`focal_loss`.
+    gradient : ndarray
+        Of the dtype and shape of `logits`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As :func:`cross_entropy_and_grad`.
+
+    Examples
+    --------
+    >>> import mlefast as mf
+    >>> loss, gradient = mf.focal_loss_and_grad([[0.0, 0.0]], [0])
+    >>> gradient
+    array([[-0.2982868,  0.2982868]])
+    """
+    loss, gradient = evaluate(
+        "focal_loss",
+        logits,
+        target,
+        gamma=gamma,
+        axis=axis,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        denominator=denominator,
+        gradient=True,
+        upstream=upstream,
+        out=out,
+    )
+    return loss, gradient
 
 
 def _byproducts(lse: bool, hit: bool) -> tuple[str, ...]:

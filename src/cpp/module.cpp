@@ -150,13 +150,10 @@ std::tuple<int64_t, int64_t, double> check(const py::array& target, int64_t clas
 
 rules::Options options_of(const py::dict& given) {
   rules::Options o;
-  const std::pair<const char*, double*> places[] = {{"keep", &o.keep},
-                                                    {"spread", &o.spread},
-                                                    {"z_loss", &o.z_loss},
-                                                    {"softcap", &o.softcap},
-                                                    {"inverse_temperature", &o.inverse_temperature},
-                                                    {"hessian", &o.hessian},
-                                                    {"floor", &o.floor}};
+  const std::pair<const char*, double*> places[] = {
+      {"keep", &o.keep},       {"spread", &o.spread}, {"z_loss", &o.z_loss},
+      {"softcap", &o.softcap}, {"gamma", &o.gamma},   {"inverse_temperature", &o.inverse_temperature},
+      {"hessian", &o.hessian}, {"floor", &o.floor}};
   for (const auto& [key, value] : given) {
     const auto place = std::find_if(std::begin(places), std::end(places),
                                     [&, k = py::cast<std::string>(key)](auto& p) { return k == p.first; });

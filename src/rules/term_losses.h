@@ -54,6 +54,35 @@ struct FullCrossEntropy : Loss {
   }
 };
 
+// -(1 - p_y)^gamma log p_y: T.-Y. Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002.
+struct FocalLoss : Loss {
+  static constexpr const char* name = "focal_loss";
+  static constexpr bool weighs_rows = true;
+  static constexpr int sums = 1;
+
+  template <class Ops> static MLEFAST_FN void terms(const Element<Ops>& at, typename Ops::Vec* sum) {
+    sum[0] = times<Ops>(at.mass, at.gap);
+  }
+
+  // d loss / d z_j = ((1 - p_y)^gamma + gamma (1 - p_y)^(gamma - 1) p_y (-log p_y)) (p_j - [j == y])
+  template <class Ops> static MLEFAST_FN void settle(Row<Ops>& row, const Options& options) {
+    const auto zero = Ops::set(0), one = Ops::set(1);
+    const auto gamma = Ops::set(static_cast<typename Ops::Value>(options.gamma));
+    const auto nll = row.sum[0] + row.log_total, p = Ops::exp(zero - nll);
+    row.factor[1] = row.beside();
+    const auto rest = Ops::select(Ops::equal(row.sum[0], zero), row.factor[1], one - p);
+    const auto power = Ops::exp(times<Ops>(gamma, Ops::log(rest)));
+    const auto nll_by_rest = Ops::select(Ops::less(zero, rest), nll / rest, one);
+    row.value[0] = times<Ops>(power, nll);
+    row.factor[0] = power + times<Ops>(gamma * power * p, nll_by_rest);
+  }
+
+  template <class Ops>
+  static MLEFAST_FN void emit(const Element<Ops>& at, const Row<Ops>& row, typename Ops::Vec* out) {
+    out[0] = difference(at, Ops::set(1), at.mass, row.factor[1]) * (row.factor[0] * row.scale[0]);
+  }
+};
+
 // KL(t || p) = sum of t_j log(t_j / p_j).
 struct KlDivergence : Loss {
   static constexpr const char* name = "kl_div";
@@ -281,7 +310,7 @@ struct BinaryCrossEntropy : Loss {
   }
 };
 
-using Losses = List<FullCrossEntropy, KlDivergence, JsDivergence, LogProbability, HessianProduct, GradientAndHessian,
-                    SoftmaxProduct, LogSoftmaxProduct, Entropy, BinaryCrossEntropy>;
+using Losses = List<FullCrossEntropy, FocalLoss, KlDivergence, JsDivergence, LogProbability, HessianProduct,
+                    GradientAndHessian, SoftmaxProduct, LogSoftmaxProduct, Entropy, BinaryCrossEntropy>;
 
 }  // namespace mlefast::rules

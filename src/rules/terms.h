@@ -15,6 +15,7 @@ struct Options {
   double z_loss = 0;               // of lse^2
   double softcap = 0;              // 0: none
   double inverse_temperature = 1;  //
+  double gamma = 0;                // focal loss
   double hessian = 1, floor = 0;   // the diagonal of the Hessian is multiplied by the one, and at least the other
 };
 
