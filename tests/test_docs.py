@@ -12,6 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = ["mlefast", "mlefast._config"]
 WITH_EXAMPLES = [
+    "mlefast.binary",
+    "mlefast.derivatives",
+    "mlefast.divergences",
+    "mlefast.likelihood",
     "mlefast.losses",
     "mlefast.softmax",
     "mlefast.estimators.mlp_classifier",

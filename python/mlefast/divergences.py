@@ -318,8 +318,8 @@ def information_gain(counts: Any) -> Any:
     Examples
     --------
     >>> import mlefast as mf
-    >>> float(mf.information_gain([[8, 0], [0, 8]]))
-    0.6931471805599453
+    >>> round(float(mf.information_gain([[8, 0], [0, 8]])), 6)
+    0.693147
     """
     on_host(counts, "information_gain")
     array = np.asarray(counts)
