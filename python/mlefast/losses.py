@@ -72,7 +72,7 @@ def cross_entropy(
         +inf where the target's own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as
         the mean of no rows.
     lse : ndarray, of the dtype of the loss, optional
-        With `return_lse`; of all rows, also those that are ignored, whose value means nothing.
+        With `return_lse`; 0 for ignored rows.
     hit : ndarray of bool, optional
         With `return_hit`.
 

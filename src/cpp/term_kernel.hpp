@@ -79,7 +79,7 @@ template <class Isa, class Loss, bool along> class TermTile {
       if constexpr (!along) total.add(row.value[0]);
       if constexpr (along) total.add(Ops::select(first_lane(), row.value[0], Ops::set(0)));
       for (int k = 0; k < Loss::values; ++k)
-        if (run.value[k]) store_rows(run.value[k] + first, k == 0 ? row.value[0] : row.value[k], n);
+        if (run.value[k]) store_rows(run.value[k] + first, k == 0 ? row.value[0] : Ops::keep(wanted, row.value[k]), n);
     }
     for (auto& s : row.scale) s = s * row_weight + poison;
     if (Loss::elementwise || run.out[0]) emit(total);
@@ -135,7 +135,7 @@ template <class Isa, class Loss, bool along> class TermTile {
   MLEFAST_FN void store_rows(T* p, Vec v, int64_t n) const { n < lanes ? Ops::store(p, v, n) : Ops::store(p, v); }
 
   void leave_out(int64_t first) {
-    for (int k = 0; k < 2; ++k)
+    for (int k = 0; k < Loss::values; ++k)
       if (run.value[k]) run.value[k][first] = 0;
     if (run.hit) run.hit[first] = 0;
     for (auto* out : run.out)
