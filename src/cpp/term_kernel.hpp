@@ -17,9 +17,14 @@ template <class Ops_> struct TermOps : Ops_ {
   static constexpr Value unit = MathConstants<Value>::scale, inverse_unit = MathConstants<Value>::unscale;
 };
 
-// Not inlined: few calls ask for it, and it would be most of every kernel.
-template <class Ops> __attribute__((noinline)) rules::Capped<Ops> cap(typename Ops::Vec x, double softcap) {
-  return rules::cap<Ops>(x, softcap);
+// x becomes cap(x). Not inlined: few calls ask for it, and it would be most of every kernel.
+template <class Ops, int k>
+__attribute__((noinline)) void cap(typename Ops::Vec (&x)[k], typename Ops::Vec (&slope)[k],
+                                   typename Ops::Vec (&bend)[k], double softcap) {
+  for (int q = 0; q < k; ++q) {
+    const auto capped = rules::cap<Ops>(x[q], softcap);
+    x[q] = capped.value, slope[q] = capped.slope, bend[q] = capped.bend;
+  }
 }
 
 template <class Isa, class Loss, bool along> class TermTile {
@@ -37,11 +42,14 @@ template <class Isa, class Loss, bool along> class TermTile {
   const int64_t items, stride;  // of a row or a vector of rows; between items, in elements
   const int64_t part;           // elements of the last item (along), or of all of them
   const int64_t whole;          // items with all elements
+  const bool smooths;           // the probabilities of targets
+  const bool stores;            // exponentials wait in the output for the passes after the first
 
   int64_t index = -1;  // the target index of the row, or -1, and that of each lane's row
   Vec label;
   Vec hot;  // what the loss puts on it
-  Vec x_max, capped_max, inverse_temperature;
+  Vec lane_numbers;
+  Vec x_max, capped_max, inverse_temperature, inverse_total, keep, spread;
   rules::Row<Ops> row;
   Vec row_weight;
   Mask wanted;  // neither ignored nor beyond the last row
@@ -58,12 +66,16 @@ template <class Isa, class Loss, bool along> class TermTile {
         part(along ? run_.classes - (items - 1) * lanes : n),
         whole(part == lanes ? items
               : along       ? items - 1
-                            : 0) {
+                            : 0),
+        smooths(run_.options.keep != 1 || run_.options.spread != 0),
+        stores(Loss::softmax && !Loss::needs_gap && run_.out[0] && run_.options.softcap == 0) {
     read_targets(first, n);
+    lane_numbers = count_lanes(), keep = value_of(run.options.keep), spread = value_of(run.options.spread);
   }
 
   void work(int64_t first, int64_t n, Sum<Ops>& total) {
     if (along && !Ops::any(wanted)) return leave_out(first);
+    if (run.hit) find_hits(run, at, first, n);
     if constexpr (Loss::softmax) find_maximum();
     sum_up();
     Loss::settle(row, run.options);
@@ -73,7 +85,6 @@ template <class Isa, class Loss, bool along> class TermTile {
     }
     // What has no softmax, or holds a NaN, must not look as if it had one.
     const Vec poison = Loss::softmax ? row.state.poison() + (row.state.others - row.state.others) : Ops::set(0);
-    if (run.hit) find_hits(first, n);
     if constexpr (Loss::values > 0 && !Loss::elementwise) {
       row.value[0] = Ops::keep(wanted, row.value[0] * row_weight + poison);
       if constexpr (!along) total.add(row.value[0]);
@@ -94,7 +105,7 @@ template <class Isa, class Loss, bool along> class TermTile {
   static MLEFAST_FN Mask first_lane() { return Ops::less(count_lanes(), Ops::set(1)); }
   static MLEFAST_FN Vec value_of(double x) { return Ops::set(static_cast<T>(x)); }
 
-  void read_targets(int64_t first, int64_t n) {
+  MLEFAST_FN void read_targets(int64_t first, int64_t n) {
     T labels[lanes], hots[lanes], weights[lanes], scales[2][lanes], active[lanes];
     for (int i = 0; i < lanes; ++i) {
       const int64_t r = first + (along ? 0 : i);
@@ -122,83 +133,100 @@ template <class Isa, class Loss, bool along> class TermTile {
     wanted = Ops::less(Ops::set(0), Ops::load(active));
   }
 
-  MLEFAST_FN Vec load(const T* p, int64_t i, T fill) const {
-    return i < whole ? Ops::load(p + at + i * stride) : Ops::load(p + at + i * stride, part, fill);
+  template <bool all> MLEFAST_FN Vec load(const T* p, int64_t i, T fill) const {
+    return all || i < whole ? Ops::load(p + at + i * stride) : Ops::load(p + at + i * stride, part, fill);
   }
-  MLEFAST_FN void store(T* p, int64_t i, Vec v) const {
-    i < whole ? Ops::store(p + at + i * stride, v) : Ops::store(p + at + i * stride, v, part);
+  template <bool all> MLEFAST_FN void store(T* p, int64_t i, Vec v) const {
+    all || i < whole ? Ops::store(p + at + i * stride, v) : Ops::store(p + at + i * stride, v, part);
   }
-  MLEFAST_FN Vec of_class(const T* p, int64_t i) const {
+  template <bool all> MLEFAST_FN Vec of_class(const T* p, int64_t i) const {
     if (!along) return Ops::set(p[i]);
-    return i < whole ? Ops::load(p + i * lanes) : Ops::load(p + i * lanes, part, 0);
+    return all || i < whole ? Ops::load(p + i * lanes) : Ops::load(p + i * lanes, part, 0);
   }
   MLEFAST_FN void store_rows(T* p, Vec v, int64_t n) const { n < lanes ? Ops::store(p, v, n) : Ops::store(p, v); }
 
-  void leave_out(int64_t first) {
+  MLEFAST_FN void leave_out(int64_t first) {
     for (int k = 0; k < Loss::values; ++k)
       if (run.value[k]) run.value[k][first] = 0;
     if (run.hit) run.hit[first] = 0;
     for (auto* out : run.out)
-      for (int64_t i = 0; out && i < items; ++i) store(out, i, Ops::set(0));
+      for (int64_t i = 0; out && i < items; ++i) store<false>(out, i, Ops::set(0));
   }
 
-  void find_maximum() {
+  MLEFAST_FN void find_maximum() {
     Vec best[K];
     for (auto& v : best) v = Ops::set(-infinity);
     int64_t i = 0;
     for (; i + K <= whole; i += K)
       for (int q = 0; q < K; ++q) best[q] = Ops::max(best[q], Ops::load(run.x + at + (i + q) * stride));
-    for (; i < items; ++i) best[0] = Ops::max(best[0], load(run.x, i, -infinity));
+    for (; i < items; ++i) best[0] = Ops::max(best[0], load<false>(run.x, i, -infinity));
     x_max = Ops::max(Ops::max(best[0], best[1]), Ops::max(best[2], best[3]));
     if (along) x_max = Ops::set(Ops::reduce_max(x_max));
     inverse_temperature = value_of(run.options.inverse_temperature);
-    capped_max = run.options.softcap > 0 ? cap<Ops>(x_max, run.options.softcap).value : x_max;
+    Vec top[1] = {x_max}, slope[1], bend[1];
+    if (run.options.softcap > 0) cap<Ops, 1>(top, slope, bend, run.options.softcap);
+    capped_max = top[0];
     row.state.max = capped_max * inverse_temperature;
   }
 
-  // k elements from item i on.
-  template <int k, Pass pass> MLEFAST_FN void read(int64_t i, Element (&of)[k]) const {
-    const auto& o = run.options;
-    for (int q = 0; q < k; ++q) {
-      Element& e = of[q];
-      e.x = load(run.x, i + q, Loss::softmax ? -infinity : T(0));
-      e.target = value_of(o.spread);
-      if (run.probabilities) {
-        const Vec t = load(run.probabilities, i + q, 0);
-        e.target = o.keep == 1 && o.spread == 0 ? t : value_of(o.keep) * t + e.target;
-      }
-      e.weight = run.weight ? of_class(run.weight, i + q) : Ops::set(1);
-      e.positive = run.positive ? of_class(run.positive, i + q) : Ops::set(1);
-      e.mass = run.weight ? e.target * e.weight : e.target;
-      if (run.target) {
-        const auto here = along ? Ops::equal(count_lanes(), Ops::set(static_cast<T>(index - (i + q) * lanes)))
-                                : Ops::equal(label, Ops::set(static_cast<T>(i + q)));
-        e.mass = e.mass + Ops::keep(here, hot);
-      }
-      e.v = run.v ? load(run.v, i + q, 0) : Ops::set(1);
-      e.u = run.u ? load(run.u, i + q, 0) : Ops::set(1);
+  // k elements from item i on; `all` if none of these items is the short one. Options are looked at once for all k, in
+  // loops that unroll: what an element consists of then stays in registers.
+  template <int k, Pass pass, bool all> MLEFAST_FN void read(int64_t i, Element (&of)[k]) const {
+    const bool stored = pass != sum_pass && stores;
+    if (run.probabilities) {
+      for (int q = 0; q < k; ++q) of[q].target = load<all>(run.probabilities, i + q, 0);
+      if (smooths)
+        for (int q = 0; q < k; ++q) of[q].target = keep * of[q].target + spread;
+    } else {
+      for (int q = 0; q < k; ++q) of[q].target = spread;
     }
-    if constexpr (Loss::softmax) {
-      Vec v[k];
+    if (run.weight)
+      for (int q = 0; q < k; ++q) of[q].weight = of_class<all>(run.weight, i + q);
+    else
+      for (int q = 0; q < k; ++q) of[q].weight = Ops::set(1);
+    for (int q = 0; q < k; ++q) of[q].mass = of[q].target * of[q].weight;
+    if (along && index >= i * lanes && index < (i + k) * lanes)
       for (int q = 0; q < k; ++q) {
-        Element& e = of[q];
-        Vec z = e.x;
-        e.slope = inverse_temperature, e.bend = Ops::set(0);
-        if (o.softcap > 0) {
-          const auto capped = cap<Ops>(e.x, o.softcap);
-          z = capped.value;
-          e.slope = capped.slope * inverse_temperature, e.bend = capped.bend * inverse_temperature;
+        const auto here = Ops::equal(lane_numbers, Ops::set(static_cast<T>(index - (i + q) * lanes)));
+        of[q].mass = of[q].mass + Ops::keep(here, hot);
+      }
+    if (!along && run.target)
+      for (int q = 0; q < k; ++q)
+        of[q].mass = of[q].mass + Ops::keep(Ops::equal(label, Ops::set(static_cast<T>(i + q))), hot);
+    for (int q = 0; q < k; ++q) of[q].positive = of[q].v = of[q].u = Ops::set(1);
+    if (run.positive)
+      for (int q = 0; q < k; ++q) of[q].positive = of_class<all>(run.positive, i + q);
+    if (run.v)
+      for (int q = 0; q < k; ++q) of[q].v = load<all>(run.v, i + q, 0);
+    if (run.u)
+      for (int q = 0; q < k; ++q) of[q].u = load<all>(run.u, i + q, 0);
+    if constexpr (!Loss::softmax) {
+      for (int q = 0; q < k; ++q) of[q].x = load<all>(run.x, i + q, 0);
+    } else {
+      for (int q = 0; q < k; ++q) of[q].slope = inverse_temperature, of[q].bend = of[q].gap = Ops::set(0);
+      if (stored) {
+        for (int q = 0; q < k; ++q) of[q].e = load<all>(run.out[0], i + q, 0);
+        // Of a class that is so close to the winner that its exponential is 1, too, 1 - p is what it is of that.
+        for (int q = 0; q < k; ++q) of[q].wins = Ops::equal(of[q].e, Ops::set(Ops::unit));
+      } else {
+        Vec v[k];
+        for (int q = 0; q < k; ++q) v[q] = of[q].x = load<all>(run.x, i + q, -infinity);
+        if (run.options.softcap > 0) {
+          Vec slope[k], bend[k];
+          cap<Ops, k>(v, slope, bend, run.options.softcap);
+          for (int q = 0; q < k; ++q) of[q].slope = slope[q] * inverse_temperature;
+          for (int q = 0; q < k; ++q) of[q].bend = bend[q] * inverse_temperature;
         }
-        e.wins = Ops::equal(e.x, x_max);
-        e.gap = (capped_max - z) * inverse_temperature;
-        v[q] = Ops::set(0) - e.gap;
+        for (int q = 0; q < k; ++q) of[q].wins = Ops::equal(of[q].x, x_max);
+        for (int q = 0; q < k; ++q) of[q].gap = (capped_max - v[q]) * inverse_temperature;
+        for (int q = 0; q < k; ++q) v[q] = Ops::set(0) - of[q].gap;
+        Ops::exp_scaled(v);
+        for (int q = 0; q < k; ++q) of[q].e = v[q];
+        if (pass == sum_pass && stores)
+          for (int q = 0; q < k; ++q) store<all>(run.out[0], i + q, v[q]);
       }
-      Ops::exp_scaled(v);
-      const Vec inverse_total = Ops::set(Ops::inverse_unit) / row.total;
-      for (int q = 0; q < k; ++q) {
-        of[q].e = v[q];
-        if (pass != sum_pass) of[q].p = v[q] * inverse_total;
-      }
+      if (pass != sum_pass)
+        for (int q = 0; q < k; ++q) of[q].p = of[q].e * inverse_total;
     }
   }
 
@@ -209,23 +237,25 @@ template <class Isa, class Loss, bool along> class TermTile {
 
   // Elements beyond the row's end count for nothing.
   MLEFAST_FN Mask within(int64_t i) const {
-    return Ops::less(count_lanes(), Ops::set(static_cast<T>(i < whole || !along ? lanes : part)));
+    return Ops::less(lane_numbers, Ops::set(static_cast<T>(i < whole || !along ? lanes : part)));
   }
 
-  void sum_up() {
+  MLEFAST_FN void sum_up() {
     if constexpr (!Loss::softmax && terms == 0) return;
     Sum<Ops> others, sum[terms > 0 ? terms : 1];
     Vec winners = Ops::set(0);
-    const auto add = [&](auto& of, int64_t i, bool all) {
+    const auto add = [&](auto& of, int64_t i, auto whole_items) __attribute__((always_inline)) {
+      constexpr bool all = decltype(whole_items)::value;
       constexpr int k = sizeof(of) / sizeof(of[0]);
       Vec term[terms > 0 ? terms : 1], rest = Ops::set(0), part_sum[terms > 0 ? terms : 1];
       for (auto& v : part_sum) v = Ops::set(0);
+#pragma GCC unroll 4
       for (int q = 0; q < k; ++q) {
         if constexpr (Loss::softmax) {
           const Mask wins = all ? of[q].wins : Ops::both(of[q].wins, within(i));
           winners = Ops::add_where(wins, winners, Ops::set(1));
-          const Vec loser = Ops::select(of[q].wins, Ops::set(0), of[q].e);
-          rest = rest + (all ? loser : Ops::keep(within(i), loser));
+          const Mask loses = Ops::unlike(of[q].x, x_max);
+          rest = Ops::add_where(all ? loses : Ops::both(loses, within(i)), rest, of[q].e);
         }
         if constexpr (terms > 0) {
           Loss::terms(of[q], term);
@@ -239,28 +269,31 @@ template <class Isa, class Loss, bool along> class TermTile {
     int64_t i = 0;
     for (; i + K <= whole; i += K) {
       Element of[K];
-      read<K, sum_pass>(i, of);
-      add(of, i, true);
+      read<K, sum_pass, true>(i, of);
+      add(of, i, std::true_type{});
     }
     for (; i < items; ++i) {
       Element of[1];
-      read<1, sum_pass>(i, of);
-      add(of, i, i < whole);
+      read<1, sum_pass, false>(i, of);
+      add(of, i, std::false_type{});
     }
     if constexpr (Loss::softmax) {
       const Vec ties = (along ? Ops::set(Ops::reduce_add(winners)) : winners) - Ops::set(1);
       row.state.others = total_of(others, Ops::inverse_unit) + Ops::max(ties, Ops::set(0));
       row.total = row.state.total();
       row.log_total = Ops::log1p(row.state.others);
+      inverse_total = Ops::set(Ops::inverse_unit) / row.total;
     }
     for (int s = 0; s < terms; ++s) row.sum[s] = total_of(sum[s], s < Loss::sums ? 1.0 : double(Ops::inverse_unit));
   }
 
-  void sum_later() {
+  MLEFAST_FN void sum_later() {
     constexpr int later = Loss::later > 0 ? Loss::later : 1;
     Sum<Ops> sum[later];
-    const auto add = [&](auto& of, int64_t i, bool all) {
+    const auto add = [&](auto& of, int64_t i, auto whole_items) __attribute__((always_inline)) {
+      constexpr bool all = decltype(whole_items)::value;
       constexpr int k = sizeof(of) / sizeof(of[0]);
+#pragma GCC unroll 4
       for (int q = 0; q < k; ++q) {
         Vec term[later];
         Loss::later_terms(of[q], row, term);
@@ -270,48 +303,50 @@ template <class Isa, class Loss, bool along> class TermTile {
     int64_t i = 0;
     for (; i + K <= whole; i += K) {
       Element of[K];
-      read<K, later_pass>(i, of);
-      add(of, i, true);
+      read<K, later_pass, true>(i, of);
+      add(of, i, std::true_type{});
     }
     for (; i < items; ++i) {
       Element of[1];
-      read<1, later_pass>(i, of);
-      add(of, i, i < whole);
+      read<1, later_pass, false>(i, of);
+      add(of, i, std::false_type{});
     }
     for (int s = 0; s < Loss::later; ++s) row.later[s] = total_of(sum[s], 1.0);
   }
 
-  void emit(Sum<Ops>& total) const {
-    const auto put = [&](auto& of, int64_t i, bool all) {
+  MLEFAST_FN void emit(Sum<Ops>& total) const {
+    const auto put = [&](auto& of, int64_t i, auto whole_items) __attribute__((always_inline)) {
+      constexpr bool all = decltype(whole_items)::value;
       constexpr int k = sizeof(of) / sizeof(of[0]);
+#pragma GCC unroll 4
       for (int q = 0; q < k; ++q) {
         if constexpr (Loss::elementwise) {
           const Vec loss = Loss::loss(of[q]);
           total.add(Ops::keep(wanted, all ? loss : Ops::keep(within(i), loss)));
-          if (run.out[1]) store(run.out[1], i + q, loss);
+          if (run.out[1]) store<all>(run.out[1], i + q, loss);
         }
         if (!Loss::elementwise || run.out[0]) {
           Vec out[2];
           Loss::emit(of[q], row, out);
-          for (int n = 0; n < Loss::outputs; ++n) store(run.out[n], i + q, Ops::keep(wanted, out[n]));
+          for (int n = 0; n < Loss::outputs; ++n) store<all>(run.out[n], i + q, Ops::keep(wanted, out[n]));
         }
       }
     };
     int64_t i = 0;
     for (; i + K <= whole; i += K) {
       Element of[K];
-      read<K, emit_pass>(i, of);
-      put(of, i, true);
+      read<K, emit_pass, true>(i, of);
+      put(of, i, std::true_type{});
     }
     for (; i < items; ++i) {
       Element of[1];
-      read<1, emit_pass>(i, of);
-      put(of, i, i < whole);
+      read<1, emit_pass, false>(i, of);
+      put(of, i, std::false_type{});
     }
   }
 
   // A maximum of a row may stand in several places: the first counts, as in argmax.
-  void find_hits(int64_t first, int64_t n) const {
+  static __attribute__((noinline)) void find_hits(const TermRun<T>& run, int64_t at, int64_t first, int64_t n) {
     const auto argmax = [&](const T* p, int64_t lane) {
       int64_t best = 0;
       const T* start = p + at + lane;

@@ -21,6 +21,9 @@ template <> struct Thread<float> {
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fminf(a, b); }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }
   static MLEFAST_FN Mask equal(Vec a, Vec b) { return a == b; }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return !(a == b); }
+  static MLEFAST_FN bool any(Mask m) { return m; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return m ? v : Vec(0); }
   static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
 };
 
@@ -38,6 +41,9 @@ template <> struct Thread<double> {
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fmin(a, b); }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }
   static MLEFAST_FN Mask equal(Vec a, Vec b) { return a == b; }
+  static MLEFAST_FN Mask unlike(Vec a, Vec b) { return !(a == b); }
+  static MLEFAST_FN bool any(Mask m) { return m; }
+  static MLEFAST_FN Vec keep(Mask m, Vec v) { return m ? v : Vec(0); }
   static MLEFAST_FN Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
 };
 

@@ -5,8 +5,8 @@
 // and others / (1 + others) stay exact where log(total) and 1 - 1 / total would round to zero.
 //
 // The rules are written over an `Ops` policy: on the CPU a vector (a row per lane) or a scalar, on a GPU a thread.
-// Ops gives: Vec, Mask, set(number), exp (arguments <= 0), log1p, equal, less, select(mask, yes, no), max, min, and
-// the arithmetic operators of Vec.
+// Ops gives: Vec, Mask, set(number), exp (arguments <= 0), log1p, log, equal, unlike, less, any, keep, select(mask,
+// yes, no), max, min, and the arithmetic operators of Vec.
 #pragma once
 
 #include "qualifier.h"

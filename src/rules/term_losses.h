@@ -20,6 +20,7 @@ namespace mlefast::rules {
 
 struct Loss {
   static constexpr bool softmax = true, elementwise = false;
+  static constexpr bool needs_gap = false;    // in the passes after the first, for which p is enough else
   static constexpr bool weighs_rows = false;  // the class weight of the target index multiplies the whole row
   static constexpr int sums = 0, weighted = 0, later = 0, values = 1, outputs = 1;
 
@@ -86,6 +87,7 @@ struct FocalLoss : Loss {
 // KL(t || p) = sum of t_j log(t_j / p_j).
 struct KlDivergence : Loss {
   static constexpr const char* name = "kl_div";
+  static constexpr bool needs_gap = true;
   static constexpr int sums = 1, later = 1;
 
   template <class Ops> static MLEFAST_FN void terms(const Element<Ops>& at, typename Ops::Vec* sum) {
@@ -99,8 +101,9 @@ struct KlDivergence : Loss {
     const auto t = at.target;
     const auto apart = Ops::select(at.wins, (t - Ops::set(1)) + row.factor[1], t - at.p);
     const auto far = Ops::less(at.p * Ops::set(0x1p60f), t);
-    const auto by_logs = Ops::log(t) + (at.gap + row.log_total);
-    later[0] = times<Ops>(t, Ops::select(far, by_logs, log_ratio<Ops>(t, at.p, apart)));
+    auto log = log_ratio<Ops>(t, at.p, apart);
+    if (Ops::any(far)) log = Ops::select(far, Ops::log(t) + (at.gap + row.log_total), log);
+    later[0] = times<Ops>(t, log);
   }
   template <class Ops> static MLEFAST_FN void finish(Row<Ops>& row, const Options&) { row.value[0] = row.later[0]; }
 
@@ -158,6 +161,7 @@ struct JsDivergence : Loss {
 // log p_y, and the entropy of p.
 struct LogProbability : Loss {
   static constexpr const char* name = "log_prob";
+  static constexpr bool needs_gap = true;
   static constexpr int sums = 1, weighted = 1, values = 2;
 
   template <class Ops> static MLEFAST_FN void terms(const Element<Ops>& at, typename Ops::Vec* sum) {

@@ -57,13 +57,9 @@ MLEFAST_FN typename Ops::Vec difference(const Element<Ops>& at, typename Ops::Ve
   return Ops::select(at.wins, (m - a) - m * beside, m * at.p - a);
 }
 
-template <class Ops> MLEFAST_FN typename Ops::Vec zero_where(typename Ops::Mask mask, typename Ops::Vec x) {
-  return Ops::select(mask, Ops::set(0), x);
-}
-
 // a * b, and 0 where a is 0, whatever b is: 0 log 0 = 0, and a masked class costs nothing that has no target.
 template <class Ops> MLEFAST_FN typename Ops::Vec times(typename Ops::Vec a, typename Ops::Vec b) {
-  return zero_where<Ops>(Ops::equal(a, Ops::set(0)), a * b);
+  return Ops::keep(Ops::unlike(a, Ops::set(0)), a * b);
 }
 
 template <class Ops> MLEFAST_FN typename Ops::Vec absolute(typename Ops::Vec x) { return Ops::max(x, Ops::set(0) - x); }
