@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlefast._config import get_num_threads, set_num_threads, show_config
 from mlefast._version import __version__
+from mlefast.linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from mlefast.losses import cross_entropy, cross_entropy_and_grad
 from mlefast.softmax import log_softmax, logsumexp, softmax
 
@@ -19,6 +20,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "get_num_threads",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_softmax",
     "logsumexp",
     "set_num_threads",
