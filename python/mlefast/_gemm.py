@@ -37,12 +37,12 @@ def _routine(char: str) -> tuple[Any, Any]:
 
 # The distance of rows whose entries are neighbours, in entries; None if the BLAS cannot read the array so.
 def _row_distance(array: Array) -> int | None:
-    rows, columns = array.shape
+    rows, columns = int(array.shape[0]), int(array.shape[1])
     if columns > 1 and array.strides[1] != array.itemsize:
         return None
     if rows <= 1:
         return max(columns, 1)
-    distance, rest = divmod(array.strides[0], array.itemsize)
+    distance, rest = divmod(int(array.strides[0]), array.itemsize)
     return distance if rest == 0 and distance >= max(columns, 1) else None
 
 

@@ -36,8 +36,9 @@ __all__ = ["linear_cross_entropy", "linear_cross_entropy_and_grad"]
 
 # What a call may take besides its gradients. The more rows a block has, the less it matters that each block reads all
 # of the weights; measured in docs/linear.md.
-_MEMORY = 60 * 2**20
+_MEMORY = 63 * 2**20
 _CONVERTED = 8 * 2**20  # of it, for the part of the weights that is converted at a time
+_ROWS_STEP = 16  # rows that the inner kernels of BLAS libraries take at a time, or a multiple of them
 # Classes that a filter skips only as a range of at least so many: a product over fewer costs more to start.
 _SHORTEST_GAP = 64
 
@@ -99,7 +100,7 @@ def linear_cross_entropy(
 
     Notes
     -----
-    Blocks of rows, of up to 60 MB of logits, are multiplied by SciPy's BLAS and reduced where they lie. Ignored rows
+    Blocks of rows, of up to 63 MB of logits, are multiplied by SciPy's BLAS and reduced where they lie. Ignored rows
     enter no product, so they cost nothing and may hold anything. Halves are converted to float32 in parts, and
     computed in it. Results have the same bits run after run, for one number of the BLAS's threads.
 
@@ -266,7 +267,9 @@ def _linear_cross_entropy(
     losses = np.zeros(layer.count, dtype) if reduced == "none" else None
     if gradient:
         total, gradients = layer.gradients(losses, quotient(scale, divisor), row_upstream, threshold)
-        answer = {name: in_kind[name](array) for name, array in zip(("x", "weight", "bias"), gradients) if name in given}
+        answer = {
+            name: in_kind[name](array) for name, array in zip(("x", "weight", "bias"), gradients) if name in given
+        }
     else:
         total = layer.loss(losses)
     loss = cast("Any", dtype.type)(quotient(total, divisor)) if losses is None else losses.reshape(rows)[()]
@@ -348,11 +351,11 @@ class _Layer:
 
     def __post_init__(self) -> None:
         self.rows, (self.classes, self.features) = self.x.shape[:-1], self.weight.shape
-        self.count = math.prod(self.rows)
+        self.count: int = math.prod(self.rows)
         # Leading axes that might not be seen as one without a copy of everything: rows are looked up one by one.
-        if self.kept is None and len(self.rows) > 1:
-            if not (self.x.flags.c_contiguous and self.labels.flags.c_contiguous):
-                self.kept = np.arange(self.count)
+        touching = self.x.flags.c_contiguous and self.labels.flags.c_contiguous
+        if self.kept is None and len(self.rows) > 1 and not touching:
+            self.kept = np.arange(self.count)
         self.converts = not is_readable(self.weight, self.dtype)
         self.part = self.classes
         if self.converts:
@@ -401,7 +404,7 @@ class _Layer:
 
     def _blocks(self) -> Iterator[tuple[Rows, FloatArray, FloatArray, Any]]:
         """Yield rows, their inputs as the BLAS reads them, their logits (to be overwritten) and labels."""
-        count = self.count if self.kept is None else self.kept.size
+        count = self.count if self.kept is None else int(self.kept.size)
         height = self._height(count)
         memory = np.empty((height, self.classes), self.dtype)
         for start in range(0, count, height):
@@ -422,9 +425,12 @@ class _Layer:
         numbers = self.classes + 3 * self.features  # logits; converted inputs, scaled ones, their gradient
         if self.labels.dtype.kind not in "iu" and self.labels.dtype != self.dtype:
             numbers += self.classes
-        memory = _MEMORY - (_CONVERTED if self.converts else 0)
-        blocks = -(-count // max(1, memory // (numbers * self.dtype.itemsize)))
-        return -(-count // max(1, blocks))
+        memory: int = _MEMORY - (_CONVERTED if self.converts else 0)
+        most = max(1, memory // int(numbers * self.dtype.itemsize))
+        if most > _ROWS_STEP:
+            most -= most % _ROWS_STEP
+        height = -(-count // max(1, -(-count // most)))
+        return max(1, min(most, -(-height // _ROWS_STEP) * _ROWS_STEP, count))
 
     def _take(self, array: Any, rows: Rows) -> Any:
         if isinstance(rows, slice):
@@ -457,9 +463,10 @@ def _ranges_that_matter(gradient: FloatArray, threshold: float) -> list[tuple[in
     matters = ~(largest < threshold)  # NaN does
     edges = np.flatnonzero(np.diff(matters, prepend=False, append=False))
     starts, stops = edges[::2], edges[1::2]
+    if not starts.size:
+        return []
     apart = starts[1:] - stops[:-1] >= _SHORTEST_GAP
-    starts, stops = starts[np.append(True, apart)[: starts.size]], stops[np.append(apart, True)[-stops.size :]]
-    return list(zip(starts.tolist(), stops.tolist()))
+    return list(zip(starts[np.append(True, apart)].tolist(), stops[np.append(apart, True)].tolist()))
 
 
 # A matrix rounded to another dtype, in the memory that it has: there may not be enough for both.
