@@ -170,8 +170,8 @@ def test_halves_are_computed_in_float32(monkeypatch, name, rows):
     x, weight, bias, y = problem((50, 20, 301))
     halves = [a.astype(half) for a in (x, weight, bias)]
     wide = [a.astype(np.float32) for a in halves]
-    monkeypatch.setattr(linear, "_CONVERTED", 20 * 4 * 37)
-    monkeypatch.setattr(linear, "_MEMORY", rows * (301 + 60) * 4 + linear._CONVERTED)
+    monkeypatch.setattr(linear, "_PART", 20 * 4 * 37)
+    monkeypatch.setattr(linear, "_MEMORY", rows * (301 + 60) * 4 + linear._PART)
     u = np.random.default_rng(0).standard_normal(50)
     for options in ({}, {"reduction": "none", "upstream": u}):
         want, wanted = mf.linear_cross_entropy_and_grad(*wide[:2], y, bias=wide[2], **options)
@@ -227,8 +227,8 @@ def layouts(a):
 def test_every_layout(monkeypatch, layout, dtype):
     x, weight, bias, y = problem((60, 12, 70), dtype)
     y[3] = -100
-    monkeypatch.setattr(linear, "_CONVERTED", 20 * 12 * np.dtype(dtype).itemsize)
-    monkeypatch.setattr(linear, "_MEMORY", 20 * (70 + 36) * np.dtype(dtype).itemsize + linear._CONVERTED)
+    monkeypatch.setattr(linear, "_PART", 20 * 12 * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(linear, "_MEMORY", 20 * (70 + 36) * np.dtype(dtype).itemsize + linear._PART)
     loss, gradients = mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias)
     for changed in ((layouts(x)[layout], weight), (x, layouts(weight)[layout])):
         got_loss, got = mf.linear_cross_entropy_and_grad(*changed, y, bias=bias)
@@ -360,11 +360,11 @@ def peaked(n=100, features=32, classes=800):
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-5, 1e-3, 0.1])
 @pytest.mark.parametrize("rows", [16, 10**6])
-@pytest.mark.parametrize("gap", [1, 64])
-def test_what_a_filter_may_change(monkeypatch, eps, rows, gap):
-    x, weight, bias, y = peaked()
-    monkeypatch.setattr(linear, "_MEMORY", rows * (800 + 96) * 8)
-    monkeypatch.setattr(linear, "_SHORTEST_GAP", gap)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_filter_may_change(monkeypatch, eps, rows, dtype):
+    x, weight, bias, y = (a.astype(dtype) if a.dtype == np.float64 else a for a in peaked())
+    monkeypatch.setattr(linear, "_PART", 50 * (min(rows, len(y)) + 96) * 8)  # of some hundred classes
+    monkeypatch.setattr(linear, "_MEMORY", rows * (800 + 96) * 8 + linear._PART)
     u = np.random.default_rng(1).uniform(-2, 2, len(y))
     for options, factor in (
         ({}, np.full(len(y), 1 / len(y))),
@@ -375,17 +375,17 @@ def test_what_a_filter_may_change(monkeypatch, eps, rows, gap):
         got_loss, got = mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias, filter_eps=eps, **options)
         np.testing.assert_array_equal(got_loss, loss)
         np.testing.assert_array_equal(got[2], dbias)
-        rounding = 1e-12 * factor.max()
+        rounding = 3000 * np.finfo(dtype).eps * factor.max()
         assert (np.abs(got[0] - dx) <= factor[:, None] * eps * np.abs(weight).sum(0) + rounding).all()
         assert (np.abs(got[1] - dweight) <= eps * (factor[:, None] * np.abs(x)).sum(0) + len(y) * rounding).all()
         skipped = (got[1] == 0).all(axis=1)
-        _, p = mf.cross_entropy_and_grad(x @ weight.T + bias, y, reduction="none")
-        matters = (np.abs(p) >= eps).any(axis=0)
-        assert not (skipped & matters).any()
-        if gap == 1 and rows > len(y):
-            np.testing.assert_array_equal(skipped, ~matters)
-        if eps >= 1e-3 and gap == 1:
+        _, p = mf.cross_entropy_and_grad(x.astype(float) @ weight.astype(float).T + bias, y, reduction="none")
+        largest = np.abs(p).max(axis=0)
+        assert not (skipped & (largest > 1.01 * eps)).any()
+        if eps >= 1e-3:
             assert skipped.mean() > 0.5  # it is worth something
+            if rows > len(y):
+                assert skipped[largest < 0.99 * eps].all()
 
 
 def test_a_filter_of_nothing_and_of_everything():
@@ -401,24 +401,17 @@ def test_a_filter_of_nothing_and_of_everything():
     np.testing.assert_array_equal(dbias, exact[1][2])
 
 
-@pytest.mark.parametrize("matters", ["", "0", "9", "0-9", "3", "3 5", "3 4 6 9", "0 8-9"])
-@pytest.mark.parametrize("gap", [1, 2, 3])
-def test_ranges_cover_what_matters(monkeypatch, matters, gap):
-    monkeypatch.setattr(linear, "_SHORTEST_GAP", gap)
-    wanted = set()
-    for part in matters.split():
-        first, _, last = part.partition("-")
-        wanted |= set(range(int(first), int(last or first) + 1))
-    gradient = np.zeros((3, 10))
-    for i, k in enumerate(wanted):
-        gradient[i % 3, k] = (-1) ** i
-    ranges = linear._ranges_that_matter(gradient, 0.5)
-    covered = [k for start, stop in ranges for k in range(start, stop)]
-    assert wanted <= set(covered)
-    assert len(set(covered)) == len(covered)
-    for (_, stop), (start, _) in itertools.pairwise(ranges):
-        assert start - stop >= gap
-    assert all(start in wanted and stop - 1 in wanted for start, stop in ranges)
+def test_a_filter_that_leaves_most_classes_changes_nothing():
+    """To gather most of the classes would take longer than to multiply by all of them."""
+    x, weight, bias, y = problem((6, 9, 33))
+    exact = mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias)
+    _, p = mf.cross_entropy_and_grad(x @ weight.T + bias, y, reduction="none")
+    eps = np.sort(np.abs(p).max(axis=0))[10] * 1.001  # eleven of 33 do not matter
+    for got, want in zip(mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias, filter_eps=eps)[1], exact[1]):
+        np.testing.assert_array_equal(got, want)
+    eps = np.sort(np.abs(p).max(axis=0))[20] * 1.001
+    _, (_, dweight, _) = mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias, filter_eps=eps)
+    assert (dweight == 0).all(axis=1).sum() == 21
 
 
 # ---- memory, reproducibility, arguments

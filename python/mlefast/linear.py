@@ -37,10 +37,9 @@ __all__ = ["linear_cross_entropy", "linear_cross_entropy_and_grad"]
 # What a call may take besides its gradients. The more rows a block has, the less it matters that each block reads all
 # of the weights; measured in docs/linear.md.
 _MEMORY = 63 * 2**20
-_CONVERTED = 8 * 2**20  # of it, for the part of the weights that is converted at a time
+_PART = 8 * 2**20  # of it, for the classes that are converted or gathered at a time
 _ROWS_STEP = 16  # rows that the inner kernels of BLAS libraries take at a time, or a multiple of them
-# Classes that a filter skips only as a range of at least so many: a product over fewer costs more to start.
-_SHORTEST_GAP = 64
+_WORTH_GATHERING = 0.5  # of the classes: to gather more of them takes longer than to multiply by all
 
 
 def linear_cross_entropy(
@@ -162,10 +161,10 @@ def linear_cross_entropy_and_grad(
     filter_eps : float, optional
         Leave classes out of the two products of a block of rows if, in all of its rows, the gradient of their logits
         is smaller than this: of each row's own loss, which neither `denominator` nor `upstream` has scaled, so that
-        the entries of :math:`p - \mathrm{onehot}(y)` are compared. Of the many classes of a trained language model
-        few remain. Every skipped entry changes the gradient of its row of `x` by less than
-        ``filter_eps * abs(weight).max() * abs(u) / d``. The loss and the gradient of `bias` stay exact. Without it, or
-        with 0, nothing is left out.
+        the entries of :math:`p - \mathrm{onehot}(y)` are compared. Every entry that is left out changes the gradient
+        of its row of `x` by less than ``filter_eps * abs(u) / d`` times the class's row of `weight`. Blocks where
+        more than half of the classes matter are multiplied as they are. The loss and the gradient of `bias` stay
+        exact. Without it, or with 0, nothing is left out.
     upstream : float or array_like in the shape of the loss, default 1
         The gradient of what follows with respect to this loss; scales the gradients only. Without it
         ``reduction="none"`` gives each row's own gradient.
@@ -263,7 +262,9 @@ def _linear_cross_entropy(
         divisor = total_weight
     elif reduced != "mean":
         divisor = 1.0
-    layer = _Layer(arrays["x"], arrays["weight"], arrays.get("bias"), labels, dtype, options, kept)
+    layer = _Layer(
+        arrays["x"], arrays["weight"], arrays.get("bias"), labels, dtype, options, kept, gradient and threshold > 0
+    )
     losses = np.zeros(layer.count, dtype) if reduced == "none" else None
     if gradient:
         total, gradients = layer.gradients(losses, quotient(scale, divisor), row_upstream, threshold)
@@ -348,6 +349,7 @@ class _Layer:
     dtype: np.dtype[Any]  # of everything that is computed
     options: dict[str, Any]  # of the loss
     kept: IntArray | None  # numbers of the rows that count; None: all of them
+    filters: bool
 
     def __post_init__(self) -> None:
         self.rows, (self.classes, self.features) = self.x.shape[:-1], self.weight.shape
@@ -359,7 +361,7 @@ class _Layer:
         self.converts = not is_readable(self.weight, self.dtype)
         self.part = self.classes
         if self.converts:
-            self.part = min(self.part, max(1, _CONVERTED // (max(self.features, 1) * self.dtype.itemsize)))
+            self.part = min(self.part, max(1, _PART // (max(self.features, 1) * self.dtype.itemsize)))
             self.converted = np.empty((self.part, self.features), self.dtype)
 
     def loss(self, losses: FloatArray | None) -> float:
@@ -385,9 +387,16 @@ class _Layer:
             factor = None if row_upstream is None else row_upstream.reshape(-1, 1)[rows]
             scaled = x if factor is None else x * factor
             block_dx = dx[rows] if in_place else np.zeros(x.shape, self.dtype)
-            for part in self._parts(logits, threshold):
+            classes = self._classes_that_matter(logits, threshold)
+            for part in self._parts() if classes is None else ():
                 gemm(scale, logits[:, part], self._weight(part), 1.0, block_dx)
                 gemm(scale, logits[:, part].T, scaled, 1.0 if written else 0.0, dweight[part])
+            for few in () if classes is None else self._few_at_a_time(classes, len(x)):
+                gathered = np.take(logits, few, axis=1)
+                gemm(scale, gathered, self.weight[few].astype(self.dtype, order="C", copy=False), 1.0, block_dx)
+                sums = np.empty((few.size, self.features), self.dtype)
+                gemm(scale, gathered.T, scaled, 0.0, sums)
+                dweight[few] += sums
             written = True
             if self.bias is not None:
                 ones = np.ones((len(x), 1), self.dtype) if factor is None else factor
@@ -416,7 +425,7 @@ class _Layer:
             logits = memory[: stop - start]
             if self.bias is not None:
                 logits[:] = self.bias
-            for part in self._parts(logits, 0.0):
+            for part in self._parts():
                 gemm(1.0, x, self._weight(part).T, 0.0 if self.bias is None else 1.0, logits[:, part])
             yield rows, x, logits, self._take(self.labels, rows)
 
@@ -425,7 +434,7 @@ class _Layer:
         numbers = self.classes + 3 * self.features  # logits; converted inputs, scaled ones, their gradient
         if self.labels.dtype.kind not in "iu" and self.labels.dtype != self.dtype:
             numbers += self.classes
-        memory: int = _MEMORY - (_CONVERTED if self.converts else 0)
+        memory: int = _MEMORY - _PART * (self.converts or self.filters)
         most = max(1, memory // int(numbers * self.dtype.itemsize))
         if most > _ROWS_STEP:
             most -= most % _ROWS_STEP
@@ -444,29 +453,28 @@ class _Layer:
         converted[...] = self.weight[part]
         return converted
 
-    def _parts(self, gradient: FloatArray, threshold: float) -> Iterator[slice]:
-        """Yield ranges of classes: together all of them, or those where a gradient reaches the threshold."""
-        ranges = [(0, self.classes)] if threshold == 0 else _ranges_that_matter(gradient, threshold)
-        for first, last in ranges:
-            for start in range(first, last, self.part):
-                yield slice(start, min(start + self.part, last))
+    def _parts(self) -> Iterator[slice]:
+        for start in range(0, self.classes, self.part):
+            yield slice(start, min(start + self.part, self.classes))
+
+    def _classes_that_matter(self, gradient: FloatArray, threshold: float) -> IntArray | None:
+        """Return those whose gradient reaches the threshold in some row, or None for all."""
+        if threshold == 0:
+            return None
+        largest = np.maximum(gradient.max(axis=0), -gradient.min(axis=0))
+        classes = np.flatnonzero(~(largest < threshold))  # NaN matters
+        return classes if classes.size <= _WORTH_GATHERING * self.classes else None
+
+    def _few_at_a_time(self, classes: IntArray, rows: int) -> Iterator[IntArray]:
+        step = max(1, _PART // ((rows + 3 * self.features) * self.dtype.itemsize))  # their gradient, weights and sums
+        for start in range(0, classes.size, step):
+            yield classes[start : start + step]
 
 
 def _collect(values: FloatArray, rows: Rows, losses: FloatArray | None) -> float:
     if losses is not None:
         losses[rows] = values
     return float(values.sum(dtype=np.float64))
-
-
-def _ranges_that_matter(gradient: FloatArray, threshold: float) -> list[tuple[int, int]]:
-    largest = np.maximum(gradient.max(axis=0), -gradient.min(axis=0))
-    matters = ~(largest < threshold)  # NaN does
-    edges = np.flatnonzero(np.diff(matters, prepend=False, append=False))
-    starts, stops = edges[::2], edges[1::2]
-    if not starts.size:
-        return []
-    apart = starts[1:] - stops[:-1] >= _SHORTEST_GAP
-    return list(zip(starts[np.append(True, apart)].tolist(), stops[np.append(apart, True)].tolist()))
 
 
 # A matrix rounded to another dtype, in the memory that it has: there may not be enough for both.
