@@ -108,10 +108,10 @@ def linear_cross_entropy(
     >>> import numpy as np
     >>> import mlefast as mf
     >>> x, weight = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
-    >>> float(mf.linear_cross_entropy(x, weight, [0, 1]))
-    0.23954476622188
-    >>> float(mf.cross_entropy(x @ weight.T, [0, 1]))
-    0.23954476622188
+    >>> round(float(mf.linear_cross_entropy(x, weight, [0, 1])), 6)
+    0.239545
+    >>> round(float(mf.cross_entropy(x @ weight.T, [0, 1])), 6)
+    0.239545
     """
     loss, _ = _linear_cross_entropy(
         x,
