@@ -16,6 +16,7 @@ WITH_EXAMPLES = [
     "mlefast.derivatives",
     "mlefast.divergences",
     "mlefast.likelihood",
+    "mlefast.linear",
     "mlefast.losses",
     "mlefast.softmax",
     "mlefast.estimators.mlp_classifier",
@@ -39,3 +40,19 @@ def test_python_of_a_page_runs(page):
     assert blocks
     for block in blocks:
         exec(compile(block, page, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", ["docs/guide.md"])
+def test_examples_of_a_page_give_what_it_says(page):
+    text = re.sub(r"^```.*$", "", (ROOT / page).read_text(), flags=re.M)  # a fence would be taken for an output
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, page, page, 0))
+    assert runner.tries > 20
+    assert runner.failures == 0
+
+
+def test_pictures_of_a_page_are_there_and_small():
+    page = (ROOT / "docs" / "guide.md").read_text()
+    named = {ROOT / "docs" / name for name in re.findall(r"!\[.*?\]\((.*?)\)", page)}
+    assert named == set((ROOT / "docs" / "pictures").iterdir())
+    assert all(picture.stat().st_size <= 60_000 for picture in named)

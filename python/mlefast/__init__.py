@@ -23,6 +23,7 @@ from mlefast.likelihood import (
     log_prob_and_entropy_and_grad,
     log_prob_and_grad,
 )
+from mlefast.linear import linear_cross_entropy, linear_cross_entropy_and_grad
 from mlefast.losses import cross_entropy, cross_entropy_and_grad, focal_loss, focal_loss_and_grad
 from mlefast.softmax import log_softmax, logsumexp, softmax
 
@@ -49,6 +50,8 @@ __all__ = [
     "js_div_and_grad",
     "kl_div",
     "kl_div_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_prob",
     "log_prob_and_entropy",
     "log_prob_and_entropy_and_grad",
