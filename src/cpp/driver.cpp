@@ -126,11 +126,11 @@ template <class S> class Driver {
 
   // Packing pays if a vector's lanes are filled at least by half.
   Form contiguous_form(int64_t rows) const {
-    return call.classes <= set.packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
+    return call.classes <= packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
   }
   int64_t scratch_of(Form f) const {
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
-    if (f == Form::packed) return call.classes <= set.packed_limit ? 4 * tile : 0;
+    if (f == Form::packed) return call.classes <= packed_limit ? std::max<int64_t>(4 * tile, 16 * set.lanes) : 0;
     if (f == Form::columns) return !is_half<S> ? 0 : 4 * tile <= staged_columns ? 4 * tile : tile;
     return f == Form::rows ? blocks() + (kernel.staged ? call.classes : 0) : 0;
   }

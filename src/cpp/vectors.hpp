@@ -69,14 +69,22 @@ template <class Ops> class Rescale {
     tiny = Ops::keep(Ops::less(zero, size), limit);
   }
 
-  // v[q] by the factor by[q % W].
-  template <int W, int K> static MLEFAST_FN void apply(const Rescale (&by)[W], Vec (&v)[K]) {
-    auto slow = by[0].denormal(v[0]);
-    for (int q = 1; q < K; ++q) slow = Ops::either(slow, by[q % W].denormal(v[q]));
-    if (__builtin_expect(Ops::any(slow), 0))
-      for (int q = 0; q < K; ++q) v[q] = by[q % W].carefully(v[q]);
-    else
-      for (int q = 0; q < K; ++q) v[q] = v[q] * by[q % W].unscaled;
+  // v[q] by the factor of by(q).
+  template <int K, class By> static MLEFAST_FN void apply(const By& by, Vec (&v)[K]) {
+    auto small = Ops::less(v[0], by(0).tiny);
+    for (int q = 1; q < K; ++q) small = Ops::either(small, Ops::less(v[q], by(q).tiny));
+    if (__builtin_expect(Ops::any(small), 0)) {  // or 0, which is safe
+      auto slow = by(0).denormal(v[0]);
+      for (int q = 1; q < K; ++q) slow = Ops::either(slow, by(q).denormal(v[q]));
+      if (Ops::any(slow)) {
+        for (int q = 0; q < K; ++q) v[q] = by(q).carefully(v[q]);
+        return;
+      }
+    }
+    for (int q = 0; q < K; ++q) v[q] = v[q] * by(q).unscaled;
+  }
+  template <int K> MLEFAST_FN void operator()(Vec (&v)[K]) const {
+    apply([this](int) -> const Rescale& { return *this; }, v);
   }
 
  private:
