@@ -51,6 +51,12 @@ template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
 
 template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
 
+// Bytes in memory that will be needed soon, so many for each class that is worked on.
+struct Stream {
+  const void* start;
+  int64_t step;
+};
+
 // What does not depend on the task: the passes over a tile, whose n rows fill it unless W is 1. A tile in main memory
 // is prefetched.
 template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses {
@@ -69,6 +75,7 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   int64_t out_class, classes, n;
   bool whole;
   rules::State<Ops> state[W];
+  Stream to_read{nullptr, 0}, to_write{nullptr, 0};  // of a tile in scratch: what is moved next
 
  public:
   static constexpr int rows = W * lanes;
@@ -138,8 +145,15 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
     const T* from = x + c * x_class;
     T* to = out + c * out_class;
     const int64_t from_class = x_class, to_class = out_class;
-    for (; c + at_once <= end; c += at_once, from += at_once * from_class, to += at_once * to_class)
+    const Stream reads = to_read, writes = to_write;
+    for (; c + at_once <= end; c += at_once, from += at_once * from_class, to += at_once * to_class) {
+      if (W > 1 && !in_memory)
+        for (int64_t byte = 0; byte + 64 <= int64_t(rows * sizeof(T)); byte += 64) {
+          prefetch(reads.start, c * reads.step + byte);
+          if (emit != rules::Emit::nothing) prefetch_to_write(writes.start, c * writes.step + byte);
+        }
       add<K>(from, from_class, to, to_class, against, sum, count);
+    }
     for (; c < end; ++c, from += from_class, to += to_class)
       add<1>(from, from_class, to, to_class, against, sum, count);
     for (int q = 0; q < K; ++q) won[q] = count[q];
@@ -202,6 +216,7 @@ class ColumnTile : ColumnPasses<Ops, Task::emit, W, in_memory> {
   static constexpr bool writes = Task::emit != rules::Emit::nothing;
 
   void set_maximum(int w, Vec max) { state[w].max = max; }
+  void set_streams(Stream reads, Stream writes) { Passes::to_read = reads, Passes::to_write = writes; }
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
     Last::apply([&](int) -> const Last& { return last[w]; }, v);
   }
@@ -313,6 +328,12 @@ MLEFAST_FN int64_t run_moved(const Run<S>& run, int64_t r, typename Ops::Value* 
       return row == run.classes ? (run.rows - r - w * lanes - part) * run.classes : 0;
     };
     Tile tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n);
+    // Transposed rows without gaps are one stretch of memory, which the processor does not see in the order of access.
+    const auto stream = [&](const S* array, int64_t from, int64_t row, int64_t other) {
+      const int64_t step = !transposes ? other : row == run.classes ? int64_t(Tile::rows) : 0;
+      return Stream{array ? array + from * row : array, step * int64_t(sizeof(S))};
+    };
+    tile.set_streams(stream(run.x, r + Tile::rows, x_row, x_other), stream(run.out, r, out_row, out_other));
     tile.read_targets(run, r);
     for (int w = 0; w < W; ++w)
       tile.set_maximum(w, Mover::gather(run.x + (r + w * lanes) * x_row, x_other, part, run.classes, beyond(x_row, w),
