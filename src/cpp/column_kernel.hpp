@@ -112,20 +112,22 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
     Vec against[W], part[W], won[K];
     for (int w = 0; w < W; ++w)
       against[w] = Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max);
-    for (auto& v : won) v = Ops::set(0);
-    Sum<Ops> sum[W];
-    for (int64_t c = 0; c < classes; c += group) {
-      add_group(c, classes - c < group ? classes : c + group, against, part, won);
-      if (classes > group)
+    if (classes <= group) {
+      add_group(0, classes, against, part, won);
+      for (int w = 0; w < W; ++w) part[w] = part[w] * Ops::set(MathConstants<T>::unscale);
+    } else {
+      Sum<Ops> sum[W];
+      for (int64_t c = 0; c < classes; c += group) {
+        add_group(c, classes - c < group ? classes : c + group, against, part, won);
         for (int w = 0; w < W; ++w) sum[w].add(part[w]);
+      }
+      for (int w = 0; w < W; ++w) part[w] = sum[w].lanes(MathConstants<T>::unscale);
     }
     // All but one of the winners count among the others. A row that is wholly masked has no winner.
-    const auto unscale = MathConstants<T>::unscale;
     for (int w = 0; w < W; ++w) {
       Vec winners = Ops::counted(won[w]);
       for (int q = w + W; q < K; q += W) winners = winners + Ops::counted(won[q]);
-      const Vec rest = classes > group ? sum[w].lanes(unscale, 0) : part[w] * Ops::set(unscale);
-      state[w].others = rest + Ops::max(winners - Ops::set(1), Ops::set(0));
+      state[w].others = part[w] + Ops::max(winners - Ops::set(1), Ops::set(0));
       if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
     }
   }
@@ -138,10 +140,10 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   }
 
  private:
-  // part[w] = the exponentials of classes [c, end) but for the winners', which are counted.
-  MLEFAST_FN void add_group(int64_t c, int64_t end, const Vec (&against)[W], Vec (&part)[W], Vec (&won)[K]) const {
+  // part[w] = the exponentials of classes [c, end) but for the winners', which are counted, in all groups together.
+  void add_group(int64_t c, int64_t end, const Vec (&against)[W], Vec (&part)[W], Vec (&won)[K]) const {
     Vec sum[K], count[K];  // copies, which the compiler keeps in registers
-    for (int q = 0; q < K; ++q) sum[q] = Ops::set(0), count[q] = won[q];
+    for (int q = 0; q < K; ++q) sum[q] = Ops::set(0), count[q] = c == 0 ? Ops::set(0) : won[q];
     const T* from = x + c * x_class;
     T* to = out + c * out_class;
     const int64_t from_class = x_class, to_class = out_class;
@@ -248,7 +250,8 @@ class ColumnTile : ColumnPasses<Ops, Task::emit, W, in_memory> {
           active[i] = t.ignored ? T(0) : T(1), plain &= !t.ignored;
         }
       else
-        for (int64_t i = 0; i < rows; ++i) x_target[i] = x[i * run.x_row + index[i] * run.x_class];
+        for (int64_t i = 0; i < rows; i += Ops::columns)
+          for (int k = 0; k < Ops::columns; ++k, x += run.x_row) x_target[i + k] = x[index[i + k] * run.x_class];
       for (int w = 0; w < W; ++w) {
         if (special) index = written, scale[w] = Ops::load(factor + w * lanes);
         logit[w] = Ops::load(x_target + w * lanes);

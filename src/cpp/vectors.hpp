@@ -23,10 +23,9 @@ template <class Ops> class Sum<Ops, float> {
   MLEFAST_FN void multiply(double x) { part[0] = part[0] * Double::set(x), part[1] = part[1] * Double::set(x); }
   MLEFAST_FN double total() const { return Double::reduce_add(part[0] + part[1]); }
 
-  // The sums of the single lanes, times `unit` plus `offset`, rounded once.
-  MLEFAST_FN typename Ops::Vec lanes(double unit, double offset) const {
-    const auto u = Double::set(unit), o = Double::set(offset);
-    const typename Double::Vec scaled[2] = {part[0] * u + o, part[1] * u + o};
+  // The sums of the single lanes, times `unit`, rounded once.
+  MLEFAST_FN typename Ops::Vec lanes(double unit) const {
+    const typename Double::Vec scaled[2] = {part[0] * Double::set(unit), part[1] * Double::set(unit)};
     return Ops::narrow(scaled);
   }
 };
@@ -47,7 +46,7 @@ template <class Ops> class Sum<Ops, double> {
     const double all = Ops::reduce_add(sum), rest = Ops::reduce_add(error);
     return rest == rest ? all + rest : all;  // the rounding error of an infinite sum is no number
   }
-  MLEFAST_FN Vec lanes(double unit, double offset) const { return (sum + error) * Ops::set(unit) + Ops::set(offset); }
+  MLEFAST_FN Vec lanes(double unit) const { return (sum + error) * Ops::set(unit); }
 };
 
 // Multiplies exponentials that exp_scaled left by a factor, once and with one rounding, also where the result is a
