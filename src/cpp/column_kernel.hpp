@@ -264,16 +264,17 @@ class ColumnTile : ColumnPasses<Ops, Task::emit, W, in_memory> {
   // From the maxima to the values, and to what `finish` needs.
   template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
     Passes::sum_up();
+    const bool all = plain || (W > 1 && !Task::has_target);
     for (int w = 0; w < W; ++w) {
-      const Mask wanted = plain ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
+      const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
       if constexpr (Task::has_value) {
         Vec loss = Task::value(state[w], logit[w]);
         if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
-        if (!plain) loss = Ops::keep(wanted, loss);
+        if (!all) loss = Ops::keep(wanted, loss);
         if (run.value) store(run.value + r + w * lanes, loss);
         total.add(loss);
       }
-      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, plain};
+      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
       if constexpr (Task::emit == rules::Emit::log_probability) last[w] = {state[w].max, Task::log_total(state[w])};
     }
   }

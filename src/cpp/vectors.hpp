@@ -93,13 +93,13 @@ template <class Ops> class Rescale {
 
   // The powers of two are applied apart, in an order in which no intermediate result becomes denormal.
   Vec carefully(Vec v) const {
-    const Vec zero = Ops::set(0);
+    const Vec zero = Ops::set(0), minus_zero = Ops::set(-Value(0));
     const Vec product = (v * Ops::set(Constants::denormals_1)) * factor * Ops::set(Constants::denormals_2);
     const Vec count = Ops::max(product, zero - product);  // of the smallest denormal number
     const auto small = Ops::less(count, Ops::set(Constants::denormals));
     const Vec bits = Ops::round_to_denormal(Ops::keep(small, count));
     const Vec normal = (Ops::select(small, zero, v) * factor) * Ops::set(Constants::unscale);
-    return Ops::select(small, Ops::select(Ops::less(factor, zero), zero - bits, bits), normal);
+    return Ops::select(small, Ops::select(Ops::less(factor, zero), minus_zero - bits, bits), normal);
   }
 };
 
