@@ -372,9 +372,8 @@ template <class Ops, class Task, class S> void run_columns(const Run<S>& run, ty
 
 // Short rows of contiguous classes, transposed.
 template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typename Ops::Value* scratch) {
-  constexpr int64_t half_of_first_cache = 16384 / sizeof(typename Ops::Value);
   Sum<Ops> total;
-  run_moved<Ops, Task, Transposer<Ops>>(run, half_of_first_cache, scratch, total);
+  run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<typename Ops::Value>, scratch, total);
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

@@ -126,7 +126,8 @@ template <class S> class Driver {
 
   // Packing pays if a vector's lanes are filled at least by half.
   Form contiguous_form(int64_t rows) const {
-    return call.classes <= packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
+    const bool small = call.classes <= packed_limit && 4 * set.lanes * call.classes <= packed_tile<T>;
+    return small && 2 * rows >= set.lanes ? Form::packed : Form::rows;
   }
   int64_t scratch_of(Form f) const {
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
