@@ -13,8 +13,53 @@
 
 namespace mlefast {
 
-// What does not depend on the task: the three passes over a tile, whose n rows fill it unless W is 1.
-template <class Ops, rules::Emit emit, int W> class ColumnPasses {
+// What the last pass makes of a vector of rows: of its exponentials,
+template <class Ops, rules::Emit emit> class Finish {
+  using Vec = typename Ops::Vec;
+  using Mask = typename Ops::Mask;
+  Rescale<Ops> by;
+  Vec factor_;
+  Mask wanted;  // 0 is written elsewhere
+  bool all_wanted;
+
+ public:
+  Finish() = default;
+  MLEFAST_FN Finish(Vec f, Mask wanted_, bool all) : by(f), factor_(f), wanted(wanted_), all_wanted(all) {}
+  MLEFAST_FN Vec factor() const { return factor_; }
+
+  // v[q] is of the rows that last(q) knows.
+  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
+    Rescale<Ops>::apply([&](int q) -> const Rescale<Ops>& { return last(q).by; }, v);
+    if (!last(0).all_wanted)
+      for (int q = 0; q < K; ++q) v[q] = Ops::keep(last(q).wanted, v[q]);
+  }
+};
+
+// or of its logits.
+template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
+  using Vec = typename Ops::Vec;
+  Vec max, log_total;
+
+ public:
+  Finish() = default;
+  MLEFAST_FN Finish(Vec m, Vec log) : max(m), log_total(log) {}
+
+  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
+    for (int q = 0; q < K; ++q) v[q] = (v[q] - last(q).max) - last(q).log_total;
+  }
+};
+
+template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
+
+// Bytes in memory that will be needed soon, so many for each class that is worked on.
+struct Stream {
+  const void* start;
+  int64_t step;
+};
+
+// What does not depend on the task: the passes over a tile, whose n rows fill it unless W is 1. A tile in main memory
+// is prefetched.
+template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses {
  protected:
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
@@ -30,6 +75,7 @@ template <class Ops, rules::Emit emit, int W> class ColumnPasses {
   int64_t out_class, classes, n;
   bool whole;
   rules::State<Ops> state[W];
+  Stream to_read{nullptr, 0}, to_write{nullptr, 0};  // of a tile in scratch: what is moved next
 
  public:
   static constexpr int rows = W * lanes;
@@ -38,12 +84,13 @@ template <class Ops, rules::Emit emit, int W> class ColumnPasses {
       : x(x_), x_class(x_class_), out(out_), out_class(out_class_), classes(classes_), n(n_), whole(n_ == rows) {}
 
  protected:
-  MLEFAST_FN Vec load(const T* p) const { return whole ? Ops::load(p) : Ops::load(p, n, T(0)); }
-  MLEFAST_FN void store(T* p, Vec v) const { whole ? Ops::store(p, v) : Ops::store(p, v, n); }
+  MLEFAST_FN Vec load(const T* p) const { return W > 1 || whole ? Ops::load(p) : Ops::load(p, n, T(0)); }
+  MLEFAST_FN void store(T* p, Vec v) const { W > 1 || whole ? Ops::store(p, v) : Ops::store(p, v, n); }
 
-  // Vector q of those that start at class c.
-  MLEFAST_FN const T* logits(int64_t c, int q) const { return x + (c + q / W) * x_class + (q % W) * lanes; }
-  MLEFAST_FN T* outputs(int64_t c, int q) const { return out + (c + q / W) * out_class + (q % W) * lanes; }
+  // Where vector q lies, and of those that start at class c.
+  static MLEFAST_FN int64_t vector(int q, int64_t stride) { return q / W * stride + q % W * lanes; }
+  MLEFAST_FN const T* logits(int64_t c, int q) const { return x + c * x_class + vector(q, x_class); }
+  MLEFAST_FN T* outputs(int64_t c, int q) const { return out + c * out_class + vector(q, out_class); }
 
   void find_maxima() {
     Vec best[K];
@@ -51,7 +98,7 @@ template <class Ops, rules::Emit emit, int W> class ColumnPasses {
     int64_t c = 0;
     for (; c + at_once <= classes; c += at_once)
       for (int q = 0; q < K; ++q) {
-        if (W > 1) prefetch(logits(c, q), notice * x_class * int64_t(sizeof(T)));
+        if (in_memory) prefetch(logits(c, q), notice * x_class * int64_t(sizeof(T)));
         best[q] = Ops::max(best[q], load(logits(c, q)));
       }
     for (; c < classes; ++c) best[0] = Ops::max(best[0], load(logits(c, 0)));
@@ -62,70 +109,85 @@ template <class Ops, rules::Emit emit, int W> class ColumnPasses {
   }
 
   void sum_up() {
-    Vec against[W], part[K], lost[K];
+    Vec against[W], part[W], won[K];
     for (int w = 0; w < W; ++w)
       against[w] = Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max);
-    const bool one_group = classes <= group;
-    Sum<Ops> sum[W], losers[W];
-    int64_t c = 0;
-    do {
-      for (int q = 0; q < K; ++q) part[q] = lost[q] = Ops::set(0);
-      const int64_t end = classes - c < group ? classes : c + group;
-      for (; c + at_once <= end; c += at_once) add<K>(c, against, part, lost);
-      for (; c < end; ++c) add<1>(c, against, part, lost);
-      for (int w = 0; w < W; ++w)
-        for (int q = w + W; q < K; q += W) part[w] = part[w] + part[q], lost[w] = lost[w] + lost[q];
-      if (!one_group)
-        for (int w = 0; w < W; ++w) sum[w].add(part[w]), losers[w].add(lost[w]);
-    } while (c < classes);
+    if (classes <= group) {
+      add_group(0, classes, against, part, won);
+      for (int w = 0; w < W; ++w) part[w] = part[w] * Ops::set(MathConstants<T>::unscale);
+    } else {
+      Sum<Ops> sum[W];
+      for (int64_t c = 0; c < classes; c += group) {
+        add_group(c, classes - c < group ? classes : c + group, against, part, won);
+        for (int w = 0; w < W; ++w) sum[w].add(part[w]);
+      }
+      for (int w = 0; w < W; ++w) part[w] = sum[w].lanes(MathConstants<T>::unscale);
+    }
     // All but one of the winners count among the others. A row that is wholly masked has no winner.
-    const auto unscale = MathConstants<T>::unscale;
     for (int w = 0; w < W; ++w) {
-      const T all_but_one = static_cast<T>(classes - 1);
-      const Vec ties = one_group ? Ops::set(all_but_one) - lost[w] : losers[w].lanes(-1, double(classes - 1));
-      const Vec rest = one_group ? part[w] * Ops::set(unscale) : sum[w].lanes(unscale, 0);
-      state[w].others = rest + Ops::max(ties, Ops::set(0));
+      Vec winners = Ops::counted(won[w]);
+      for (int q = w + W; q < K; q += W) winners = winners + Ops::counted(won[q]);
+      state[w].others = part[w] + Ops::max(winners - Ops::set(1), Ops::set(0));
       if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
     }
   }
 
-  // The stored exponentials times their rows' factors; 0 where a row is not wanted.
-  template <bool all_wanted> void scale(const Vec (&factor)[W], const Mask (&wanted)[W]) const {
-    Rescale<Ops> by_factor[W];
-    for (int w = 0; w < W; ++w) by_factor[w] = Rescale<Ops>(factor[w]);
+  // Makes the final values of what the output holds: exponentials, or nothing yet.
+  void finish(const Finish<Ops, emit> (&last)[W]) const {
     int64_t c = 0;
-    for (; c + at_once <= classes; c += at_once) scale_some<K, all_wanted>(c, by_factor, wanted);
-    for (; c < classes; ++c) scale_some<1, all_wanted>(c, by_factor, wanted);
-  }
-
-  void log_probabilities(int w, Vec log_total) const {
-    for (int64_t c = 0; c < classes; ++c) store(outputs(c, w), (load(logits(c, w)) - state[w].max) - log_total);
+    for (; c + at_once <= classes; c += at_once) finish_some<K>(c, last);
+    for (; c < classes; ++c) finish_some<1>(c, last);
   }
 
  private:
-  template <int k> MLEFAST_FN void add(int64_t c, const Vec (&against)[W], Vec (&part)[K], Vec (&lost)[K]) const {
-    Vec v[k];
-    Mask loses[k];
-    for (int q = 0; q < k; ++q) {
-      v[q] = load(logits(c, q)) - against[q % W];
-      if (W > 1 && emit != rules::Emit::nothing)
-        prefetch_to_write(outputs(c, q), notice * out_class * int64_t(sizeof(T)));
-      loses[q] = Ops::unlike(v[q], Ops::set(0));
+  // part[w] = the exponentials of classes [c, end) but for the winners', which are counted, in all groups together.
+  void add_group(int64_t c, int64_t end, const Vec (&against)[W], Vec (&part)[W], Vec (&won)[K]) const {
+    Vec sum[K], count[K];  // copies, which the compiler keeps in registers
+    for (int q = 0; q < K; ++q) sum[q] = Ops::set(0), count[q] = c == 0 ? Ops::set(0) : won[q];
+    const T* from = x + c * x_class;
+    T* to = out + c * out_class;
+    const int64_t from_class = x_class, to_class = out_class;
+    const Stream reads = to_read, writes = to_write;
+    for (; c + at_once <= end; c += at_once, from += at_once * from_class, to += at_once * to_class) {
+      if (W > 1 && !in_memory)
+        for (int64_t byte = 0; byte + 64 <= int64_t(rows * sizeof(T)); byte += 64) {
+          prefetch(reads.start, c * reads.step + byte);
+          if (emit != rules::Emit::nothing) prefetch_to_write(writes.start, c * writes.step + byte);
+        }
+      add<K>(from, from_class, to, to_class, against, sum, count);
     }
-    Ops::exp_scaled(v);
-    for (int q = 0; q < k; ++q) {
-      if (emit == rules::Emit::scaled_exp) store(outputs(c, q), v[q]);
-      part[q] = Ops::add_where(loses[q], part[q], v[q]);
-      lost[q] = Ops::add_where(loses[q], lost[q], Ops::set(1));
+    for (; c < end; ++c, from += from_class, to += to_class)
+      add<1>(from, from_class, to, to_class, against, sum, count);
+    for (int q = 0; q < K; ++q) won[q] = count[q];
+    for (int w = 0; w < W; ++w) {
+      part[w] = sum[w];
+      for (int q = w + W; q < K; q += W) part[w] = part[w] + sum[q];
     }
   }
 
-  template <int k, bool all_wanted>
-  MLEFAST_FN void scale_some(int64_t c, const Rescale<Ops> (&by_factor)[W], const Mask (&wanted)[W]) const {
+  template <int k>
+  MLEFAST_FN void add(const T* from, int64_t from_class, T* to, int64_t to_class, const Vec (&against)[W],
+                      Vec (&sum)[K], Vec (&count)[K]) const {
     Vec v[k];
-    for (int q = 0; q < k; ++q) v[q] = load(outputs(c, q));
-    Rescale<Ops>::apply(by_factor, v);
-    for (int q = 0; q < k; ++q) store(outputs(c, q), all_wanted ? v[q] : Ops::keep(wanted[q % W], v[q]));
+    for (int q = 0; q < k; ++q) {
+      v[q] = load(from + vector(q, from_class)) - against[q % W];
+      if (in_memory && emit != rules::Emit::nothing)
+        prefetch_to_write(to + vector(q, to_class), notice * to_class * int64_t(sizeof(T)));
+    }
+    Ops::exp_scaled(v);
+    for (int q = 0; q < k; ++q) {
+      if (emit == rules::Emit::scaled_exp) store(to + vector(q, to_class), v[q]);
+      const Mask wins = Ops::equal(v[q], Ops::set(MathConstants<T>::scale));
+      sum[q] = Ops::add_unless(wins, sum[q], v[q]);
+      count[q] = Ops::count(wins, count[q]);
+    }
+  }
+
+  template <int k> MLEFAST_FN void finish_some(int64_t c, const Finish<Ops, emit> (&last)[W]) const {
+    Vec v[k];
+    for (int q = 0; q < k; ++q) v[q] = load(emit == rules::Emit::scaled_exp ? outputs(c, q) : logits(c, q));
+    Finish<Ops, emit>::apply([&](int q) -> const Finish<Ops, emit>& { return last[q % W]; }, v);
+    for (int q = 0; q < k; ++q) store(outputs(c, q), v[q]);
   }
 
   // A maximum of +inf leaves NaN among the others if there are two of it; only a NaN logit may do that.
@@ -142,105 +204,118 @@ template <class Ops, rules::Emit emit, int W> class ColumnPasses {
   }
 };
 
-template <class Ops, class Task, int W> class ColumnTile : ColumnPasses<Ops, Task::emit, W> {
-  using Passes = ColumnPasses<Ops, Task::emit, W>;
-  using Passes::classes, Passes::lanes, Passes::n, Passes::out, Passes::out_class, Passes::state, Passes::store;
-  using Passes::whole, Passes::x, Passes::x_class;
+template <class Ops, class Task, int W, bool in_memory = false>
+class ColumnTile : ColumnPasses<Ops, Task::emit, W, in_memory> {
+  using Passes = ColumnPasses<Ops, Task::emit, W, in_memory>;
+  using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::store, Passes::whole;
   using typename Passes::Mask;
   using typename Passes::T;
   using typename Passes::Vec;
+  using Last = Finish<Ops, Task::emit>;
 
  public:
-  using Passes::Passes, Passes::rows;
+  using Passes::find_maxima, Passes::Passes, Passes::rows;
+  static constexpr bool writes = Task::emit != rules::Emit::nothing;
 
-  // x and out may be the run's arrays, from its row r on, or a copy of those rows.
-  template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
-    read_targets(run, r);
-    Passes::find_maxima();
-    Passes::sum_up();
-    Mask wanted[W] = {};
-    if (!plain)
-      for (int w = 0; w < W; ++w) wanted[w] = Ops::less(Ops::set(0), Ops::load(active + w * lanes));
-    if constexpr (Task::has_value)
-      for (int w = 0; w < W; ++w) {
-        Vec loss = Task::value(state[w], logit[w]);
-        if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
-        if (!plain) loss = Ops::keep(wanted[w], loss);
-        if (run.value) store(run.value + r + w * lanes, loss);
-        total.add(loss);
-      }
-    if constexpr (Task::emit == rules::Emit::scaled_exp) {
-      Vec f[W];
-      for (int w = 0; w < W; ++w) f[w] = Task::factor(state[w], scale[w]);
-      plain ? Passes::template scale<true>(f, wanted) : Passes::template scale<false>(f, wanted);
-      if constexpr (Task::has_target)
-        for (int w = 0; w < W; ++w) write_targets(w, Task::at_target(state[w], logit[w], f[w]));
-    }
-    if constexpr (Task::emit == rules::Emit::log_probability)
-      for (int w = 0; w < W; ++w) Passes::log_probabilities(w, Task::log_total(state[w]));
+  void set_maximum(int w, Vec max) { state[w].max = max; }
+  void set_streams(Stream reads, Stream writes) { Passes::to_read = reads, Passes::to_write = writes; }
+  template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
+    Last::apply([&](int) -> const Last& { return last[w]; }, v);
+  }
+  void finish() const {
+    if constexpr (writes) Passes::finish(last);
   }
 
- private:
-  // By lane: the target's class (-1: leave the output alone) and its logit, the class weight, the gradient's factor.
-  int64_t target[rows];
-  T x_target[rows], weight[rows], factor[rows];
-  T active[rows];  // 0 where the row is ignored or the lane empty, else 1
-  Vec logit[W], scale[W];
-  bool plain;  // no row is ignored, no lane empty
-
-  template <class S> MLEFAST_FN void read_targets(const Run<S>& run, int64_t r) {
-    plain = whole;
+  // Before the tile is brought in or worked on. Its first row is the run's row r.
+  template <class S> void read_targets(const Run<S>& run, int64_t r) {
+    plain = whole, index = run.target + r;
     for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
     if constexpr (Task::has_target) {
+      const S* x = run.x + r * run.x_row;
+      S x_target[rows];
       bool special = run.weight || run.upstream || !whole;
-      if (!special)  // the common case, kept short: it is a third of the work where classes are few
-        for (int i = 0; i < rows; ++i) {
-          const int64_t y = run.target[r + i];
-          const bool wrong = static_cast<uint64_t>(y) >= static_cast<uint64_t>(classes);
-          special |= wrong || y == run.ignore_index;
-          target[i] = y, x_target[i] = x[(wrong ? 0 : y) * x_class + i];
-        }
-      if (special) {
+      if (!special) {
+        uint64_t signs = 0;  // one is set where a target is wrong
+        for (int i = 0; i < rows; ++i) signs |= uint64_t(index[i]) | (uint64_t(classes - 1) - uint64_t(index[i]));
+        special = signs >> 63;
+        if (run.ignore_index >= 0 && run.ignore_index < classes)
+          for (int i = 0; i < rows; ++i) special |= index[i] == run.ignore_index;
+      }
+      if (special)
         for (int i = 0; i < rows; ++i) {
           Target<T> t{-1, true, false, 0, 0, 0};
-          if (i < n) t = read_target<Task>(run, r + i, x + i, x_class);
-          target[i] = t.ignored ? -1 : t.index;
-          x_target[i] = t.logit, weight[i] = t.weight, factor[i] = static_cast<T>(t.scale);
+          if (i < n) t = read_target<Task>(run, r + i, x + i * run.x_row, run.x_class);
+          written[i] = t.ignored ? -1 : t.index;
+          x_target[i] = from_value<S>(t.logit), weight[i] = t.weight, factor[i] = static_cast<T>(t.scale);
           active[i] = t.ignored ? T(0) : T(1), plain &= !t.ignored;
         }
-        for (int w = 0; w < W; ++w) scale[w] = Ops::load(factor + w * lanes);
+      else
+        for (int64_t i = 0; i < rows; i += Ops::columns)
+          for (int k = 0; k < Ops::columns; ++k, x += run.x_row) x_target[i + k] = x[index[i + k] * run.x_class];
+      for (int w = 0; w < W; ++w) {
+        if (special) index = written, scale[w] = Ops::load(factor + w * lanes);
+        logit[w] = Ops::load(x_target + w * lanes);
       }
-      for (int w = 0; w < W; ++w) logit[w] = Ops::load(x_target + w * lanes);
     }
     if (!Task::has_target && !whole)
       for (int i = 0; i < rows; ++i) active[i] = i < n ? T(1) : T(0);
   }
 
-  MLEFAST_FN void write_targets(int w, Vec values) const {
-    T entry[lanes];
-    Ops::store(entry, values);
-    for (int lane = 0; lane < lanes; ++lane) {
-      const int i = w * lanes + lane;
-      if (target[i] >= 0) out[target[i] * out_class + i] = entry[lane];
+  // From the maxima to the values, and to what `finish` needs.
+  template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
+    Passes::sum_up();
+    const bool all = plain || (W > 1 && !Task::has_target);
+    for (int w = 0; w < W; ++w) {
+      const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
+      if constexpr (Task::has_value) {
+        Vec loss = Task::value(state[w], logit[w]);
+        if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
+        if (!all) loss = Ops::keep(wanted, loss);
+        if (run.value) store(run.value + r + w * lanes, loss);
+        total.add(loss);
+      }
+      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
+      if constexpr (Task::emit == rules::Emit::log_probability) last[w] = {state[w].max, Task::log_total(state[w])};
     }
   }
+
+  // The gradient's entries at the targets, after all others.
+  template <class S> void write_targets(const Run<S>& run, int64_t r) const {
+    if constexpr (writes && Task::has_target) {
+      S entry[rows];
+      for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
+      S* out = run.out + r * run.out_row;
+      const int64_t* const at = index;
+      const int64_t out_row = run.out_row, out_class = run.out_class, count = W > 1 ? rows : n;
+      for (int64_t i = 0; i < count; ++i)
+        if (at[i] >= 0) out[i * out_row + at[i] * out_class] = entry[i];
+    }
+  }
+
+ private:
+  const int64_t* index;  // by lane: the class of the entry that differs, or -1
+  int64_t written[rows];
+  T weight[rows], factor[rows];
+  T active[rows];  // 0 where the row is ignored or the lane empty, else 1
+  Vec logit[W], scale[W];
+  Last last[W];
+  bool plain;  // no row is ignored, no lane empty
 };
 
 // Rows that lie as a tile wants them.
-template <class Ops, class Task> void run_in_place(const Run<typename Ops::Value>& run, Sum<Ops>& total) {
-  using Wide = ColumnTile<Ops, Task, 4>;
-  using Narrow = ColumnTile<Ops, Task, 1>;
-  constexpr bool writes = Task::emit != rules::Emit::nothing;
-  int64_t r = 0;
-  for (; r + Wide::rows <= run.rows; r += Wide::rows) {
-    Wide tile(run.x + r, run.x_class, writes ? run.out + r : nullptr, run.out_class, run.classes, Wide::rows);
+template <class Ops, class Task, int W>
+MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, Sum<Ops>& total) {
+  using Tile = ColumnTile<Ops, Task, W, (W > 1)>;
+  for (; r + (W > 1 ? Tile::rows : 1) <= run.rows; r += Tile::rows) {
+    const int64_t n = run.rows - r < Tile::rows ? run.rows - r : Tile::rows;
+    Tile tile(run.x + r, run.x_class, Tile::writes ? run.out + r : nullptr, run.out_class, run.classes, n);
+    tile.read_targets(run, r);
+    tile.find_maxima();
     tile.work(run, r, total);
+    tile.finish();
+    tile.write_targets(run, r);
   }
-  for (; r < run.rows; r += Narrow::rows) {
-    const int64_t n = run.rows - r < Narrow::rows ? run.rows - r : Narrow::rows;
-    Narrow tile(run.x + r, run.x_class, writes ? run.out + r : nullptr, run.out_class, run.classes, n);
-    tile.work(run, r, total);
-  }
+  return r;
 }
 
 // Rows that are brought into that form by a `Mover`, W vectors of them at a time, from row r on; the row it got to.
@@ -253,13 +328,26 @@ MLEFAST_FN int64_t run_moved(const Run<S>& run, int64_t r, typename Ops::Value* 
   const int64_t out_row = transposes ? run.out_row : 1, out_other = transposes ? run.out_row : run.out_class;
   for (; r + (W > 1 ? Tile::rows : 1) <= run.rows; r += Tile::rows) {
     const int64_t n = run.rows - r < Tile::rows ? run.rows - r : Tile::rows, part = W > 1 ? lanes : n;
+    const auto beyond = [&](int64_t row, int w) {  // elements, of rows that follow without a gap
+      return row == run.classes ? (run.rows - r - w * lanes - part) * run.classes : 0;
+    };
+    Tile tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n);
+    // Transposed rows without gaps are one stretch of memory, which the processor does not see in the order of access.
+    const auto stream = [&](const S* array, int64_t from, int64_t row, int64_t other) {
+      const int64_t step = !transposes ? other : row == run.classes ? int64_t(Tile::rows) : 0;
+      return Stream{array ? array + from * row : array, step * int64_t(sizeof(S))};
+    };
+    tile.set_streams(stream(run.x, r + Tile::rows, x_row, x_other), stream(run.out, r, out_row, out_other));
+    tile.read_targets(run, r);
     for (int w = 0; w < W; ++w)
-      Mover::gather(run.x + (r + w * lanes) * x_row, x_other, part, run.classes, scratch + w * lanes, Tile::rows);
-    Tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n).work(run, r, total);
-    if (Task::emit != rules::Emit::nothing)
+      tile.set_maximum(w, Mover::gather(run.x + (r + w * lanes) * x_row, x_other, part, run.classes, beyond(x_row, w),
+                                        scratch + w * lanes, Tile::rows));
+    tile.work(run, r, total);
+    if constexpr (Tile::writes)
       for (int w = 0; w < W; ++w)
-        Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, run.out + (r + w * lanes) * out_row,
-                       out_other);
+        Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, beyond(out_row, w),
+                       run.out + (r + w * lanes) * out_row, out_other, [&](auto& v) { tile.finish(w, v); });
+    tile.write_targets(run, r);
   }
   return r;
 }
@@ -278,15 +366,14 @@ template <class Ops, class Task, class S> void run_columns(const Run<S>& run, ty
   if constexpr (is_half<S>)
     run_moved<Ops, Task, Copier<Ops>>(run, staged_columns, scratch, total);
   else
-    run_in_place<Ops, Task>(run, total);
+    run_in_place<Ops, Task, 1>(run, run_in_place<Ops, Task, 4>(run, 0, total), total);
   if (Task::has_value && run.total) *run.total = total.total();
 }
 
 // Short rows of contiguous classes, transposed.
 template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typename Ops::Value* scratch) {
-  constexpr int64_t half_of_first_cache = 16384 / sizeof(typename Ops::Value);
   Sum<Ops> total;
-  run_moved<Ops, Task, Transposer<Ops>>(run, half_of_first_cache, scratch, total);
+  run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<typename Ops::Value>, scratch, total);
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

@@ -78,11 +78,12 @@ template <class S> class Driver {
 
   // Packing pays if a vector's lanes are filled at least by half.
   Form contiguous_form(int64_t rows) const {
-    return call.classes <= set.packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
+    const bool small = call.classes <= packed_limit && 4 * set.lanes * call.classes <= packed_tile<T>;
+    return small && 2 * rows >= set.lanes ? Form::packed : Form::rows;
   }
   int64_t scratch_of(Form f) const {
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
-    if (f == Form::packed) return call.classes <= set.packed_limit ? 4 * tile : 0;
+    if (f == Form::packed) return call.classes <= packed_limit ? std::max<int64_t>(4 * tile, 16 * set.lanes) : 0;
     if (f == Form::columns) return !is_half<S> ? 0 : 4 * tile <= staged_columns ? 4 * tile : tile;
     return f == Form::rows ? blocks() + (kernel.staged ? call.classes : 0) : 0;
   }
@@ -203,6 +204,35 @@ template <class S> class Driver {
   }
 };
 
+// Adds targets [begin, end), up to the first wrong one.
+template <class Int, class T>
+void check_piece(const Int* all, int64_t begin, int64_t end, int64_t classes, int64_t ignore_index, const T* weight,
+                 TargetCheck& check) {
+  if (!weight && (ignore_index < 0 || ignore_index >= classes)) {
+    uint64_t signs = 0;  // one is set where a target is out of range; without branches, which vectors have not
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t y;
+      widen(all + i, 1, &y);
+      signs |= static_cast<uint64_t>(y) | (static_cast<uint64_t>(classes - 1) - static_cast<uint64_t>(y));
+    }
+    if (signs >> 63 == 0) {
+      check.count += end - begin;
+      return;
+    }
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    int64_t y;
+    widen(all + i, 1, &y);
+    if (y == ignore_index) continue;
+    if (y < 0 || y >= classes) {
+      check.first_wrong = i;
+      return;
+    }
+    ++check.count;
+    if (weight) check.weight += double(weight[y]);
+  }
+}
+
 }  // namespace
 
 template <class S> double run_task(const InstructionSet& set, int task, const Call<S>& call) {
@@ -218,17 +248,8 @@ TargetCheck check_targets(const void* target, int bytes, bool is_signed, int64_t
     Team(chunks).for_each(chunks, [&](int64_t chunk, int) {
       const int64_t begin = chunk * target_chunk, end = std::min(rows, begin + target_chunk);
       TargetCheck check{-1, 0, 0};
-      for (int64_t i = begin; i < end; ++i) {
-        int64_t y;
-        widen(all + i, 1, &y);
-        if (y == ignore_index) continue;
-        if (y < 0 || y >= classes) {
-          check.first_wrong = i;
-          break;
-        }
-        ++check.count;
-        if (weight) check.weight += double(weight[y]);
-      }
+      for (int64_t i = begin; i < end && check.first_wrong < 0; i += piece_rows)
+        check_piece(all, i, std::min(end, i + piece_rows), classes, ignore_index, weight, check);
       found.data()[chunk] = check;
     });
   });

@@ -12,7 +12,6 @@ namespace mlefast {
 template <class S> struct StorageKernels {
   using T = ValueOf<S>;
   int lanes;
-  int64_t packed_limit;  // rows of at most so many classes go through `packed`
   Kernels<S> task[rules::Tasks::size];
   void (*exp)(const T* x, T* y, int64_t n);  // of x <= 0, for the tests of its promise
   void (*to_values)(const S* x, T* y, int64_t n);

@@ -11,7 +11,7 @@ template <class Ops> void exp_array(const typename Ops::Value* x, typename Ops::
   for (int64_t i = 0; i < n; i += Ops::lanes) {
     typename Ops::Vec v[1] = {n - i >= Ops::lanes ? Ops::load(x + i) : Ops::load(x + i, n - i, 0)};
     Ops::exp_scaled(v);
-    Rescale<Ops>::apply({Rescale<Ops>(Ops::set(1))}, v);
+    Rescale<Ops>(Ops::set(1))(v);
     n - i >= Ops::lanes ? Ops::store(y + i, v[0]) : Ops::store(y + i, v[0], n - i);
   }
 }
@@ -42,7 +42,7 @@ template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
 template <class S, template <class> class Isa, class... Task>
 constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
   using Ops = Math<Isa<ValueOf<S>>>;
-  return {Ops::lanes, 128, {make_task<S, Ops, Task>()...}, exp_array<Ops>, to_values<Ops, S>, from_values<Ops, S>};
+  return {Ops::lanes, {make_task<S, Ops, Task>()...}, exp_array<Ops>, to_values<Ops, S>, from_values<Ops, S>};
 }
 
 template <template <class> class Isa>

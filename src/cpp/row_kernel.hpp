@@ -87,36 +87,36 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
   static MLEFAST_FN double scan_block(const S* x, int64_t n, T* stage, T max, const S* next, int64_t next_n,
                                       Vec (&best)[K], Sum<Ops>& sum) {
     const Vec against = Ops::set(max == -infinity ? 0 : max);  // exp(-inf - 0) = 0 where exp(-inf - -inf) is NaN
-    Vec losers[K];
-    for (auto& v : losers) v = Ops::set(0);
+    Vec winners[K];
+    for (auto& v : winners) v = Ops::set(0);
     int64_t i = 0;
     while (i + step <= n) {
       Vec part[K];
       for (auto& v : part) v = Ops::set(0);
       for (const int64_t end = n - i < group ? n - step : i + group - step; i <= end; i += step)
         if (i + step <= next_n)
-          advance<K, raised, true>(x + i, lanes, at(stage, i), against, next + i, best, part, losers);
+          advance<K, raised, true>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
         else
-          advance<K, raised, false>(x + i, lanes, at(stage, i), against, next + i, best, part, losers);
+          advance<K, raised, false>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
       sum.add((part[0] + part[1]) + (part[2] + part[3]));
     }
     const int64_t looked = i < next_n ? i : next_n / step * step;
     Vec part[K];
     part[0] = Ops::set(0);
-    for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(stage, i), against, next, best, part, losers);
+    for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(stage, i), against, next, best, part, winners);
     sum.add(part[0]);
     look_at(next + looked, next_n - looked, best);
     if (!raised) return 0;
-    return double(i) - double(Ops::reduce_add((losers[0] + losers[1]) + (losers[2] + losers[3])));
+    for (auto& v : winners) v = Ops::counted(v);
+    return double(Ops::reduce_add((winners[0] + winners[1]) + (winners[2] + winners[3])));
   }
 
   // k vectors, of which the only one may be short by having but n elements: the rest of it is as if masked.
   template <int k, bool raised, bool fused>
   static MLEFAST_FN void advance(const S* x, int64_t n, T* stage, Vec against, const S* next, Vec (&best)[K],
-                                 Vec (&part)[K], Vec (&losers)[K]) {
+                                 Vec (&part)[K], Vec (&winners)[K]) {
     const bool whole = k > 1 || n >= lanes;
     Vec v[k];
-    typename Ops::Mask loses[k];
     for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(S)); byte += 64) {
       prefetch(x, read_ahead + byte);
       if (emit != rules::Emit::nothing && !is_half<S>) prefetch_to_write(stage, write_ahead + byte);
@@ -125,14 +125,16 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
     for (int q = 0; q < k; ++q) v[q] = v[q] - against;
     if (fused)
       for (int q = 0; q < k; ++q) best[q] = Ops::max(best[q], Ops::load(next + q * lanes));
-    if (raised)
-      for (int q = 0; q < k; ++q) loses[q] = Ops::unlike(v[q], Ops::set(0));
     Ops::exp_scaled(v);
     if (emit == rules::Emit::scaled_exp)
       for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n);
     for (int q = 0; q < k; ++q) {
-      part[q] = raised ? Ops::add_where(loses[q], part[q], v[q]) : part[q] + v[q];
-      if (raised) losers[q] = Ops::add_where(loses[q], losers[q], Ops::set(1));
+      if (raised) {
+        const auto wins = Ops::equal(v[q], Ops::set(MathConstants<T>::scale));
+        part[q] = Ops::add_unless(wins, part[q], v[q]), winners[q] = Ops::count(wins, winners[q]);
+      } else {
+        part[q] = part[q] + v[q];
+      }
     }
   }
 
@@ -157,19 +159,19 @@ template <class Ops, class S> class RowFinish {
     for (int64_t b = 0; b < n; b += block) {
       const double at = block_max[b / block];
       const double f = at == max ? factor : factor * Double::exp(at - max);
-      const Rescale<Ops> by_factor[1] = {Rescale<Ops>(Ops::set(static_cast<T>(f)))};
+      const Rescale<Ops> by_factor(Ops::set(static_cast<T>(f)));
       const int64_t end = n - b < block ? n : b + block;
       int64_t i = b;
       for (; i + step <= end; i += step) {
         Vec v[K];
         if (is_half<S>) prefetch_to_write(out + i, write_ahead);
         for (int q = 0; q < K; ++q) v[q] = Ops::load(stage + i + q * lanes);
-        Rescale<Ops>::apply(by_factor, v);
+        by_factor(v);
         for (int q = 0; q < K; ++q) Ops::store(out + i + q * lanes, v[q]);
       }
       for (; i < end; i += lanes) {
         Vec v[1] = {end - i >= lanes ? Ops::load(stage + i) : Ops::load(stage + i, end - i, 0)};
-        Rescale<Ops>::apply(by_factor, v);
+        by_factor(v);
         end - i >= lanes ? Ops::store(out + i, v[0]) : Ops::store(out + i, v[0], end - i);
       }
     }

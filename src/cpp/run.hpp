@@ -83,6 +83,11 @@ struct Settled {
 // A row's exponentials wait for their final factor in the output array, or, where that holds halves, in scratch.
 template <class Task, class S> inline constexpr bool needs_stage = is_half<S> && Task::emit == rules::Emit::scaled_exp;
 
+// Rows of at most so many contiguous classes are transposed and worked on a row per lane, where four vectors of rows
+// have at most so many elements. Measured at 129 to 256 classes: a third to a half less time than along the row.
+inline constexpr int64_t packed_limit = 256;
+template <class T> inline constexpr int64_t packed_tile = 32768 / sizeof(T);
+
 // Rows of halves that lie class by class are worked on in a copy, of four vectors of rows if these fit into the
 // second-level cache.
 inline constexpr int64_t staged_columns = 65536;  // elements
@@ -93,7 +98,7 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 template <class S> struct Kernels {
   using T = ValueOf<S>;
   RowsKernel<S> rows;     // contiguous classes; scratch: an element for each block of a row, then the stage
-  RowsKernel<S> packed;   // the same for few classes; scratch: 4 x lanes x classes elements
+  RowsKernel<S> packed;   // the same for few classes; scratch: 4 x lanes x classes elements, 4 classes at least
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: for halves, see `staged_columns`
   bool staged;            // whether scratch must hold a row's exponentials
 

@@ -41,7 +41,7 @@ template <class S> class TermDriver {
     const int64_t together = form == Form::packed || form == Form::columns ? set.lanes : 1;
     chunk_rows = std::max<int64_t>(1, chunk / call.classes / together) * together;
     run_rows = std::min(chunk_rows, piece_rows);
-    packed_size = call.classes <= set.packed_limit ? term_arrays * set.lanes * call.classes : 0;
+    packed_size = is_short() ? term_arrays * set.lanes * std::max(call.classes, least_packed) : 0;
     scratch_size = form == Form::packed ? packed_size : 0;
     if (form == Form::copied) {
       run_rows = std::min(run_rows, std::max<int64_t>(1, copied_elements / call.classes));
@@ -71,9 +71,9 @@ template <class S> class TermDriver {
   }
 
  private:
-  Form contiguous_form(int64_t rows) const {
-    return call.classes <= set.packed_limit && 2 * rows >= set.lanes ? Form::packed : Form::rows;
-  }
+  // As for the kernels of losses.h, whose tiles are as large.
+  bool is_short() const { return call.classes <= packed_limit && 4 * set.lanes * call.classes <= packed_tile<T>; }
+  Form contiguous_form(int64_t rows) const { return is_short() && 2 * rows >= set.lanes ? Form::packed : Form::rows; }
 
   double run_some(int64_t run_index, int64_t begin, int64_t end, T* scratch) const {
     const int64_t start = call.axes.offset(run_index).x_stride;

@@ -232,7 +232,7 @@ template <class Isa, class Loss, bool along> class TermTile {
 
   // The sum of one term over the row: across the lanes, or in each of them.
   MLEFAST_FN Vec total_of(const Sum<Ops>& sum, double unit) const {
-    return along ? value_of(sum.total() * unit) : sum.lanes(unit, 0);
+    return along ? value_of(sum.total() * unit) : sum.lanes(unit);
   }
 
   // Elements beyond the row's end count for nothing.
@@ -252,10 +252,9 @@ template <class Isa, class Loss, bool along> class TermTile {
 #pragma GCC unroll 4
       for (int q = 0; q < k; ++q) {
         if constexpr (Loss::softmax) {
-          const Mask wins = all ? of[q].wins : Ops::both(of[q].wins, within(i));
-          winners = Ops::add_where(wins, winners, Ops::set(1));
-          const Mask loses = Ops::unlike(of[q].x, x_max);
-          rest = Ops::add_where(all ? loses : Ops::both(loses, within(i)), rest, of[q].e);
+          winners = Ops::count(all ? of[q].wins : Ops::both(of[q].wins, within(i)), winners);
+          rest = all ? Ops::add_unless(of[q].wins, rest, of[q].e)
+                     : rest + Ops::keep(within(i), Ops::select(of[q].wins, Ops::set(0), of[q].e));
         }
         if constexpr (terms > 0) {
           Loss::terms(of[q], term);
@@ -278,6 +277,7 @@ template <class Isa, class Loss, bool along> class TermTile {
       add(of, i, std::false_type{});
     }
     if constexpr (Loss::softmax) {
+      winners = Ops::counted(winners);
       const Vec ties = (along ? Ops::set(Ops::reduce_add(winners)) : winners) - Ops::set(1);
       row.state.others = total_of(others, Ops::inverse_unit) + Ops::max(ties, Ops::set(0));
       row.total = row.state.total();
@@ -384,7 +384,7 @@ template <class Ops, class Loss>
 void run_term_packed(const TermRun<typename Ops::Value>& run, typename Ops::Value* scratch) {
   using T = typename Ops::Value;
   constexpr int lanes = Ops::lanes;
-  const int64_t size = lanes * run.classes;
+  const int64_t size = lanes * (run.classes < least_packed ? least_packed : run.classes);
   double total = 0;
   for (int64_t r = 0; r < run.rows; r += lanes) {
     const int64_t n = run.rows - r < lanes ? run.rows - r : lanes;
@@ -395,7 +395,7 @@ void run_term_packed(const TermRun<typename Ops::Value>& run, typename Ops::Valu
     const auto gather = [&](const T*& array) {
       if (!array) return;
       T* to = scratch + size * used++;
-      Transposer<Ops>::gather(array + r * run.row, run.row, n, run.classes, to, lanes);
+      Transposer<Ops>::gather(array + r * run.row, run.row, n, run.classes, 0, to, lanes);
       array = to;
     };
     gather(tile.x), gather(tile.probabilities), gather(tile.v), gather(tile.u);
@@ -409,7 +409,9 @@ void run_term_packed(const TermRun<typename Ops::Value>& run, typename Ops::Valu
     if (run.hit) tile.hit = run.hit + r;
     run_term_columns<Ops, Loss>(tile, nullptr);
     for (int k = 0; k < 2; ++k)
-      if (run.out[k]) Transposer<Ops>::scatter(tile.out[k], lanes, n, run.classes, run.out[k] + r * run.row, run.row);
+      if (run.out[k])
+        Transposer<Ops>::scatter(tile.out[k], lanes, n, run.classes, 0, run.out[k] + r * run.row, run.row,
+                                 [](auto&) {});
     total += tile_total;
   }
   if (run.total) *run.total = total;

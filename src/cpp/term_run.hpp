@@ -31,8 +31,9 @@ template <class T> struct TermRun {
   double* total;  // the sum of the first values, or null
 };
 
-// As many vectors of rows as the transposed form has arrays.
+// As many vectors of rows as the transposed form has arrays, each with room for so many classes at least.
 inline constexpr int term_arrays = 6;
+inline constexpr int64_t least_packed = 4;
 
 template <class T> using TermRowsKernel = void (*)(const TermRun<T>&, T* scratch);
 
@@ -40,7 +41,8 @@ template <class T> using TermRowsKernel = void (*)(const TermRun<T>&, T* scratch
 template <class T> struct TermKernels {
   TermRowsKernel<T> rows;     // contiguous classes
   TermRowsKernel<T> columns;  // contiguous rows, class by class
-  TermRowsKernel<T> packed;   // as `rows`, for few classes; scratch: term_arrays x lanes x classes elements
+  TermRowsKernel<T> packed;   // as `rows`, for few classes; scratch: term_arrays x lanes x classes elements,
+                              // `least_packed` classes at least
 };
 
 }  // namespace mlefast

@@ -23,10 +23,9 @@ template <class Ops> class Sum<Ops, float> {
   MLEFAST_FN void multiply(double x) { part[0] = part[0] * Double::set(x), part[1] = part[1] * Double::set(x); }
   MLEFAST_FN double total() const { return Double::reduce_add(part[0] + part[1]); }
 
-  // The sums of the single lanes, times `unit` plus `offset`, rounded once.
-  MLEFAST_FN typename Ops::Vec lanes(double unit, double offset) const {
-    const auto u = Double::set(unit), o = Double::set(offset);
-    const typename Double::Vec scaled[2] = {part[0] * u + o, part[1] * u + o};
+  // The sums of the single lanes, times `unit`, rounded once.
+  MLEFAST_FN typename Ops::Vec lanes(double unit) const {
+    const typename Double::Vec scaled[2] = {part[0] * Double::set(unit), part[1] * Double::set(unit)};
     return Ops::narrow(scaled);
   }
 };
@@ -47,9 +46,8 @@ template <class Ops> class Sum<Ops, double> {
     const double all = Ops::reduce_add(sum), rest = Ops::reduce_add(error);
     return rest == rest ? all + rest : all;  // the rounding error of an infinite sum is no number
   }
-  MLEFAST_FN Vec lanes(double unit, double offset) const {
-    const Vec all = Ops::select(Ops::equal(error, error), sum + error, sum);
-    return all * Ops::set(unit) + Ops::set(offset);
+  MLEFAST_FN Vec lanes(double unit) const {
+    return Ops::select(Ops::equal(error, error), sum + error, sum) * Ops::set(unit);  // as in total()
   }
 };
 
@@ -72,14 +70,22 @@ template <class Ops> class Rescale {
     tiny = Ops::keep(Ops::less(zero, size), limit);
   }
 
-  // v[q] by the factor by[q % W].
-  template <int W, int K> static MLEFAST_FN void apply(const Rescale (&by)[W], Vec (&v)[K]) {
-    auto slow = by[0].denormal(v[0]);
-    for (int q = 1; q < K; ++q) slow = Ops::either(slow, by[q % W].denormal(v[q]));
-    if (__builtin_expect(Ops::any(slow), 0))
-      for (int q = 0; q < K; ++q) v[q] = by[q % W].carefully(v[q]);
-    else
-      for (int q = 0; q < K; ++q) v[q] = v[q] * by[q % W].unscaled;
+  // v[q] by the factor of by(q).
+  template <int K, class By> static MLEFAST_FN void apply(const By& by, Vec (&v)[K]) {
+    auto small = Ops::less(v[0], by(0).tiny);
+    for (int q = 1; q < K; ++q) small = Ops::either(small, Ops::less(v[q], by(q).tiny));
+    if (__builtin_expect(Ops::any(small), 0)) {  // or 0, which is safe
+      auto slow = by(0).denormal(v[0]);
+      for (int q = 1; q < K; ++q) slow = Ops::either(slow, by(q).denormal(v[q]));
+      if (Ops::any(slow)) {
+        for (int q = 0; q < K; ++q) v[q] = by(q).carefully(v[q]);
+        return;
+      }
+    }
+    for (int q = 0; q < K; ++q) v[q] = v[q] * by(q).unscaled;
+  }
+  template <int K> MLEFAST_FN void operator()(Vec (&v)[K]) const {
+    apply([this](int) -> const Rescale& { return *this; }, v);
   }
 
  private:
@@ -89,13 +95,13 @@ template <class Ops> class Rescale {
 
   // The powers of two are applied apart, in an order in which no intermediate result becomes denormal.
   Vec carefully(Vec v) const {
-    const Vec zero = Ops::set(0);
+    const Vec zero = Ops::set(0), minus_zero = Ops::set(-Value(0));
     const Vec product = (v * Ops::set(Constants::denormals_1)) * factor * Ops::set(Constants::denormals_2);
     const Vec count = Ops::max(product, zero - product);  // of the smallest denormal number
     const auto small = Ops::less(count, Ops::set(Constants::denormals));
     const Vec bits = Ops::round_to_denormal(Ops::keep(small, count));
     const Vec normal = (Ops::select(small, zero, v) * factor) * Ops::set(Constants::unscale);
-    return Ops::select(small, Ops::select(Ops::less(factor, zero), zero - bits, bits), normal);
+    return Ops::select(small, Ops::select(Ops::less(factor, zero), minus_zero - bits, bits), normal);
   }
 };
 

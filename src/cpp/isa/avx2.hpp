@@ -11,7 +11,7 @@ template <class T> struct Avx2;
 
 template <> struct Avx2<double> {
   using Value = double;
-  static constexpr int lanes = 4;
+  static constexpr int lanes = 4, columns = 2;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -49,11 +49,17 @@ template <> struct Avx2<double> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_pd(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_pd(a.v, b.v)}; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_pd(m.v, v.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return a + Vec{_mm256_andnot_pd(m.v, b.v)}; }
+  static MLEFAST_FN Vec count(Mask m, Vec n) {
+    return {_mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(n.v), _mm256_castpd_si256(m.v)))};
+  }
+  static MLEFAST_FN Vec counted(Vec n) {
+    const auto two52 = _mm256_set1_pd(0x1p52);  // an integer below 2^52, or-ed into its bits, becomes a double
+    return {_mm256_sub_pd(_mm256_or_pd(n.v, two52), two52)};
+  }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
-    const auto power = _mm256_slli_epi64(_mm256_castpd_si256(shifted.v), 52);
-    return keep(wanted, {_mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(p.v), power))});
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(v.v), 52))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     // AVX2 shifts no negative numbers of 64 bits: k + 1024 is never one.
@@ -81,18 +87,29 @@ template <> struct Avx2<double> {
     return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
   }
 
-  static MLEFAST_FN void transpose(Vec (&r)[4]) {
-    const auto a = _mm256_unpacklo_pd(r[0].v, r[1].v), b = _mm256_unpackhi_pd(r[0].v, r[1].v);
-    const auto c = _mm256_unpacklo_pd(r[2].v, r[3].v), d = _mm256_unpackhi_pd(r[2].v, r[3].v);
-    r[0] = {_mm256_permute2f128_pd(a, c, 0x20)}, r[1] = {_mm256_permute2f128_pd(b, d, 0x20)};
-    r[2] = {_mm256_permute2f128_pd(a, c, 0x31)}, r[3] = {_mm256_permute2f128_pd(b, d, 0x31)};
+  // Rows 0 and 2 meet in v[0], rows 1 and 3 in v[1], one in each half.
+  static MLEFAST_FN void load_columns(const double* p, int64_t row, Vec (&v)[2]) {
+    for (int i = 0; i < 2; ++i, p += row) {
+      const auto low = _mm256_castpd128_pd256(_mm_loadu_pd(p));
+      v[i] = {_mm256_insertf128_pd(low, _mm_loadu_pd(p + 2 * row), 1)};
+    }
+    transpose_halves(v);
+  }
+  static MLEFAST_FN void store_columns(double* p, int64_t row, Vec (&v)[2]) {
+    transpose_halves(v);
+    for (int i = 0; i < 2; ++i, p += row) _mm_storeu_pd(p, _mm256_castpd256_pd128(v[i].v));
+    for (int i = 0; i < 2; ++i, p += row) _mm_storeu_pd(p, _mm256_extractf128_pd(v[i].v, 1));
+  }
+  static MLEFAST_FN void transpose_halves(Vec (&v)[2]) {
+    const auto low = _mm256_unpacklo_pd(v[0].v, v[1].v);
+    v[1] = {_mm256_unpackhi_pd(v[0].v, v[1].v)}, v[0] = {low};
   }
 };
 
 template <> struct Avx2<float> {
   using Value = float;
   using Double = Avx2<double>;
-  static constexpr int lanes = 8;
+  static constexpr int lanes = 8, columns = 4;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -119,13 +136,12 @@ template <> struct Avx2<float> {
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, first(n), v.v); }
 
   static MLEFAST_FN __m128i load_halves(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
-  static MLEFAST_FN void store_halves(void* p, __m128i v) { _mm_storeu_si128(static_cast<__m128i*>(p), v); }
-  static MLEFAST_FN Vec load(const Float16* p) { return {_mm256_cvtph_ps(load_halves(p))}; }
-  static MLEFAST_FN void store(Float16* p, Vec v) { store_halves(p, _mm256_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT)); }
-  static MLEFAST_FN Vec load(const BFloat16* p) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_halves(p)), 16))};
+  static MLEFAST_FN Vec widen_halves(__m128i v, Float16) { return {_mm256_cvtph_ps(v)}; }
+  static MLEFAST_FN Vec widen_halves(__m128i v, BFloat16) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16))};
   }
-  static MLEFAST_FN void store(BFloat16* p, Vec v) {
+  static MLEFAST_FN __m128i narrow_halves(Vec v, Float16) { return _mm256_cvtps_ph(v.v, _MM_FROUND_TO_NEAREST_INT); }
+  static MLEFAST_FN __m128i narrow_halves(Vec v, BFloat16) {
     const auto u = _mm256_castps_si256(v.v), high = _mm256_srli_epi32(u, 16);
     const auto half = _mm256_add_epi32(_mm256_and_si256(high, _mm256_set1_epi32(1)), _mm256_set1_epi32(0x7fff));
     const auto rounded = _mm256_srli_epi32(_mm256_add_epi32(u, half), 16);
@@ -133,7 +149,11 @@ template <> struct Avx2<float> {
     const auto is_nan = _mm256_castps_si256(_mm256_cmp_ps(v.v, v.v, _CMP_UNORD_Q));
     const auto words = _mm256_blendv_epi8(rounded, quiet, is_nan);
     const auto packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(words, words), 0x08);
-    store_halves(p, _mm256_castsi256_si128(packed));
+    return _mm256_castsi256_si128(packed);
+  }
+  template <class S> static MLEFAST_FN Vec load(const S* p) { return widen_halves(load_halves(p), S{}); }
+  template <class S> static MLEFAST_FN void store(S* p, Vec v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_halves(v, S{}));
   }
   template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, float fill) {
     return load_part<Avx2>(p, n, fill);
@@ -152,11 +172,14 @@ template <> struct Avx2<float> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_ps(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_ps(m.v, v.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return a + Vec{_mm256_andnot_ps(m.v, b.v)}; }
+  static MLEFAST_FN Vec count(Mask m, Vec n) {
+    return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(n.v), _mm256_castps_si256(m.v)))};
+  }
+  static MLEFAST_FN Vec counted(Vec n) { return {_mm256_cvtepi32_ps(_mm256_castps_si256(n.v))}; }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
-    const auto power = _mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23);
-    return keep(wanted, {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.v), power))});
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v.v), 23))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const auto three_quarters = _mm256_castps_si256(_mm256_set1_ps(0.75f));
@@ -185,21 +208,38 @@ template <> struct Avx2<float> {
     return {_mm256_set_m128(_mm256_cvtpd_ps(wide[1].v), _mm256_cvtpd_ps(wide[0].v))};
   }
 
-  static MLEFAST_FN void transpose(Vec (&r)[8]) {
-    __m256 t[8], u[8];
-    for (int i = 0; i < 8; i += 2) {  // pairs of lanes
-      t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
-      t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
-    }
-    for (int i = 0; i < 8; i += 4)
-      for (int k = 0; k < 2; ++k) {  // fours of lanes
-        u[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0x44);
-        u[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0xee);
-      }
-    for (int c = 0; c < 4; ++c) {  // halves
-      r[c] = {_mm256_permute2f128_ps(u[c], u[c + 4], 0x20)};
-      r[c + 4] = {_mm256_permute2f128_ps(u[c], u[c + 4], 0x31)};
-    }
+  // Rows i and i + 4 meet in v[i], one in each half.
+  template <class S> static MLEFAST_FN void load_columns(const S* p, int64_t row, Vec (&v)[4]) {
+    for (int i = 0; i < 4; ++i, p += row) v[i] = load_fours(p, p + 4 * row);
+    transpose_halves(v);
+  }
+  template <class S> static MLEFAST_FN void store_columns(S* p, int64_t row, Vec (&v)[4]) {
+    transpose_halves(v);
+    for (int i = 0; i < 4; ++i, p += row) store_low_four(p, v[i]);
+    for (int i = 0; i < 4; ++i, p += row) store_high_four(p, v[i]);
+  }
+  static MLEFAST_FN void transpose_halves(Vec (&v)[4]) {
+    const auto a = _mm256_unpacklo_ps(v[0].v, v[1].v), b = _mm256_unpackhi_ps(v[0].v, v[1].v);
+    const auto c = _mm256_unpacklo_ps(v[2].v, v[3].v), d = _mm256_unpackhi_ps(v[2].v, v[3].v);
+    v[0] = {_mm256_shuffle_ps(a, c, 0x44)}, v[1] = {_mm256_shuffle_ps(a, c, 0xee)};
+    v[2] = {_mm256_shuffle_ps(b, d, 0x44)}, v[3] = {_mm256_shuffle_ps(b, d, 0xee)};
+  }
+  static MLEFAST_FN Vec load_fours(const float* low, const float* high) {
+    return {_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1)};
+  }
+  template <class S> static MLEFAST_FN Vec load_fours(const S* low, const S* high) {
+    const auto a = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(low));
+    const auto b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(high));
+    return widen_halves(_mm_unpacklo_epi64(a, b), S{});
+  }
+  static MLEFAST_FN void store_low_four(float* p, Vec v) { _mm_storeu_ps(p, _mm256_castps256_ps128(v.v)); }
+  static MLEFAST_FN void store_high_four(float* p, Vec v) { _mm_storeu_ps(p, _mm256_extractf128_ps(v.v, 1)); }
+  template <class S> static MLEFAST_FN void store_low_four(S* p, Vec v) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), narrow_halves(v, S{}));
+  }
+  template <class S> static MLEFAST_FN void store_high_four(S* p, Vec v) {
+    const auto all = narrow_halves(v, S{});
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_unpackhi_epi64(all, all));
   }
 };
 

@@ -12,7 +12,7 @@ template <class T> struct Avx512;
 template <> struct Avx512<double> {
   using Value = double;
   using Mask = __mmask8;
-  static constexpr int lanes = 8;
+  static constexpr int lanes = 8, columns = 2;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -44,10 +44,14 @@ template <> struct Avx512<double> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_pd(m, v.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_pd(a.v, m, a.v, b.v)}; }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
+    return {_mm512_mask_add_pd(a.v, static_cast<Mask>(~m), a.v, b.v)};
+  }
+  static MLEFAST_FN Vec count(Mask m, Vec n) { return {_mm512_mask_add_pd(n.v, m, n.v, _mm512_set1_pd(1))}; }
+  static MLEFAST_FN Vec counted(Vec n) { return n; }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec, Vec power) {
-    return {_mm512_maskz_scalef_pd(wanted, p.v, power.v)};
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(v.v), 52))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     exponent = {_mm512_getexp_pd(_mm512_mul_pd(u.v, _mm512_set1_pd(4.0 / 3)))};
@@ -58,19 +62,24 @@ template <> struct Avx512<double> {
   static MLEFAST_FN double reduce_max(Vec v) { return _mm512_reduce_max_pd(v.v); }
   static MLEFAST_FN double reduce_add(Vec v) { return _mm512_reduce_add_pd(v.v); }
 
-  static MLEFAST_FN void transpose(Vec (&r)[8]) {
-    __m512d t[8];
-    for (int i = 0; i < 8; i += 2) {  // pairs of lanes
-      t[i] = _mm512_unpacklo_pd(r[i].v, r[i + 1].v);
-      t[i + 1] = _mm512_unpackhi_pd(r[i].v, r[i + 1].v);
+  // Rows i, i + 2, i + 4, i + 6 meet in v[i], one in each quarter.
+  static MLEFAST_FN void load_columns(const double* p, int64_t row, Vec (&v)[2]) {
+    for (int i = 0; i < 2; ++i) {
+      auto rows = _mm512_setzero_pd();
+      for (int q = 0; q < 4; ++q) rows = _mm512_mask_loadu_pd(rows, quarter(q), p + (i + 2 * q) * row - 2 * q);
+      v[i] = {rows};
     }
-    for (int i = 0; i < 2; ++i) {  // quarters of 128 bits
-      const auto low = _mm512_shuffle_f64x2(t[i], t[i + 2], 0x88), high = _mm512_shuffle_f64x2(t[i], t[i + 2], 0xdd);
-      const auto low2 = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0x88);
-      const auto high2 = _mm512_shuffle_f64x2(t[i + 4], t[i + 6], 0xdd);
-      r[i] = {_mm512_shuffle_f64x2(low, low2, 0x88)}, r[i + 4] = {_mm512_shuffle_f64x2(low, low2, 0xdd)};
-      r[i + 2] = {_mm512_shuffle_f64x2(high, high2, 0x88)}, r[i + 6] = {_mm512_shuffle_f64x2(high, high2, 0xdd)};
-    }
+    transpose_quarters(v);
+  }
+  static MLEFAST_FN void store_columns(double* p, int64_t row, Vec (&v)[2]) {
+    transpose_quarters(v);
+    for (int q = 0; q < 4; ++q)
+      for (int i = 0; i < 2; ++i) _mm512_mask_storeu_pd(p + (i + 2 * q) * row - 2 * q, quarter(q), v[i].v);
+  }
+  static MLEFAST_FN Mask quarter(int q) { return static_cast<Mask>(3u << (2 * q)); }
+  static MLEFAST_FN void transpose_quarters(Vec (&v)[2]) {
+    const auto low = _mm512_unpacklo_pd(v[0].v, v[1].v);
+    v[1] = {_mm512_unpackhi_pd(v[0].v, v[1].v)}, v[0] = {low};
   }
 };
 
@@ -78,7 +87,7 @@ template <> struct Avx512<float> {
   using Value = float;
   using Double = Avx512<double>;
   using Mask = __mmask16;
-  static constexpr int lanes = 16;
+  static constexpr int lanes = 16, columns = 4;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -137,10 +146,14 @@ template <> struct Avx512<float> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_ps(m, v.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
+    return {_mm512_mask_add_ps(a.v, static_cast<Mask>(~m), a.v, b.v)};
+  }
+  static MLEFAST_FN Vec count(Mask m, Vec n) { return {_mm512_mask_add_ps(n.v, m, n.v, _mm512_set1_ps(1))}; }
+  static MLEFAST_FN Vec counted(Vec n) { return n; }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec, Vec power) {
-    return {_mm512_maskz_scalef_ps(wanted, p.v, power.v)};
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v.v), 23))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     exponent = {_mm512_getexp_ps(_mm512_mul_ps(u.v, _mm512_set1_ps(4.0f / 3)))};
@@ -159,25 +172,41 @@ template <> struct Avx512<float> {
     return {_mm512_insertf32x8(low, _mm512_cvtpd_ps(wide[1].v), 1)};
   }
 
-  static MLEFAST_FN void transpose(Vec (&r)[16]) {
-    __m512 t[16], u[16];
-    for (int i = 0; i < 16; i += 2) {  // pairs of lanes
-      t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
-      t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+  // Rows i, i + 4, i + 8, i + 12 meet in v[i], one in each quarter.
+  template <class S> static MLEFAST_FN void load_columns(const S* p, int64_t row, Vec (&v)[4]) {
+    for (int i = 0; i < 4; ++i) v[i] = load_fours(p + i * row, 4 * row);
+    transpose_quarters(v);
+  }
+  template <class S> static MLEFAST_FN void store_columns(S* p, int64_t row, Vec (&v)[4]) {
+    transpose_quarters(v);
+    for (int q = 0; q < 4; ++q)
+      for (int i = 0; i < 4; ++i) store_four(p + (i + 4 * q) * row - 4 * q, quarter(q), v[i]);
+  }
+  static MLEFAST_FN Mask quarter(int q) { return static_cast<Mask>(15u << (4 * q)); }
+  static MLEFAST_FN void transpose_quarters(Vec (&v)[4]) {
+    __m512d t[4];
+    for (int i = 0; i < 4; i += 2) {
+      t[i] = _mm512_castps_pd(_mm512_unpacklo_ps(v[i].v, v[i + 1].v));
+      t[i + 1] = _mm512_castps_pd(_mm512_unpackhi_ps(v[i].v, v[i + 1].v));
     }
-    for (int i = 0; i < 16; i += 4)
-      for (int k = 0; k < 2; ++k) {  // fours of lanes: u[i + c] holds, in each quarter q, column 4 q + c of rows i..i+3
-        const auto a = _mm512_castps_pd(t[i + k]), b = _mm512_castps_pd(t[i + k + 2]);
-        u[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-        u[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-      }
-    for (int c = 0; c < 4; ++c) {  // a 4 x 4 transpose of the quarters
-      const auto even = _mm512_shuffle_f32x4(u[c], u[c + 4], 0x88), odd = _mm512_shuffle_f32x4(u[c], u[c + 4], 0xdd);
-      const auto even2 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0x88);
-      const auto odd2 = _mm512_shuffle_f32x4(u[c + 8], u[c + 12], 0xdd);
-      r[c] = {_mm512_shuffle_f32x4(even, even2, 0x88)}, r[c + 8] = {_mm512_shuffle_f32x4(even, even2, 0xdd)};
-      r[c + 4] = {_mm512_shuffle_f32x4(odd, odd2, 0x88)}, r[c + 12] = {_mm512_shuffle_f32x4(odd, odd2, 0xdd)};
+    for (int i = 0; i < 2; ++i) {
+      v[2 * i] = {_mm512_castpd_ps(_mm512_unpacklo_pd(t[i], t[i + 2]))};
+      v[2 * i + 1] = {_mm512_castpd_ps(_mm512_unpackhi_pd(t[i], t[i + 2]))};
     }
+  }
+  static MLEFAST_FN Vec load_fours(const float* p, int64_t apart) {
+    auto v = _mm512_setzero_ps();
+    for (int q = 0; q < 4; ++q) v = _mm512_mask_loadu_ps(v, quarter(q), p + q * (apart - 4));
+    return {v};
+  }
+  template <class S> static MLEFAST_FN Vec load_fours(const S* p, int64_t apart) {
+    auto v = _mm256_set1_epi16(0);
+    for (int q = 0; q < 4; ++q) v = _mm256_mask_loadu_epi16(v, quarter(q), p + q * (apart - 4));
+    return widen_halves(v, S{});
+  }
+  static MLEFAST_FN void store_four(float* p, Mask wanted, Vec v) { _mm512_mask_storeu_ps(p, wanted, v.v); }
+  template <class S> static MLEFAST_FN void store_four(S* p, Mask wanted, Vec v) {
+    _mm256_mask_storeu_epi16(p, wanted, narrow_halves(v, S{}));
   }
 };
 

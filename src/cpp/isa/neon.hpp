@@ -11,7 +11,7 @@ template <class T> struct Neon;
 
 template <> struct Neon<double> {
   using Value = double;
-  static constexpr int lanes = 2;
+  static constexpr int lanes = 2, columns = 2;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -52,11 +52,16 @@ template <> struct Neon<double> {
   }
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {vandq_u64(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {vorrq_u64(a.v, b.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
+    return a + Vec{vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(b.v), m.v))};
+  }
+  static MLEFAST_FN Vec count(Mask m, Vec n) {
+    return {vreinterpretq_f64_u64(vsubq_u64(vreinterpretq_u64_f64(n.v), m.v))};
+  }
+  static MLEFAST_FN Vec counted(Vec n) { return {vcvtq_f64_u64(vreinterpretq_u64_f64(n.v))}; }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
-    const auto power = vshlq_n_s64(vreinterpretq_s64_f64(shifted.v), 52);
-    return keep(wanted, {vreinterpretq_f64_s64(vaddq_s64(vreinterpretq_s64_f64(p.v), power))});
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(v.v), 52))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const auto three_quarters = vreinterpretq_s64_f64(vdupq_n_f64(0.75));
@@ -69,6 +74,14 @@ template <> struct Neon<double> {
   static MLEFAST_FN double reduce_max(Vec v) { return vmaxvq_f64(v.v); }
   static MLEFAST_FN double reduce_add(Vec v) { return vaddvq_f64(v.v); }
 
+  static MLEFAST_FN void load_columns(const double* p, int64_t row, Vec (&v)[2]) {
+    for (int i = 0; i < 2; ++i) v[i] = load(p + i * row);
+    transpose(v);
+  }
+  static MLEFAST_FN void store_columns(double* p, int64_t row, Vec (&v)[2]) {
+    transpose(v);
+    for (int i = 0; i < 2; ++i) store(p + i * row, v[i]);
+  }
   static MLEFAST_FN void transpose(Vec (&r)[2]) {
     const auto a = r[0].v, b = r[1].v;
     r[0] = {vtrn1q_f64(a, b)}, r[1] = {vtrn2q_f64(a, b)};
@@ -78,7 +91,7 @@ template <> struct Neon<double> {
 template <> struct Neon<float> {
   using Value = float;
   using Double = Neon<double>;
-  static constexpr int lanes = 4;
+  static constexpr int lanes = 4, columns = 4;
   static constexpr bool fuses = true;
 
   struct Vec {
@@ -139,11 +152,16 @@ template <> struct Neon<float> {
   }
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {vandq_u32(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {vorrq_u32(a.v, b.v)}; }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
+    return a + Vec{vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(b.v), m.v))};
+  }
+  static MLEFAST_FN Vec count(Mask m, Vec n) {
+    return {vreinterpretq_f32_u32(vsubq_u32(vreinterpretq_u32_f32(n.v), m.v))};
+  }
+  static MLEFAST_FN Vec counted(Vec n) { return {vcvtq_f32_u32(vreinterpretq_u32_f32(n.v))}; }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
-    const auto power = vshlq_n_s32(vreinterpretq_s32_f32(shifted.v), 23);
-    return keep(wanted, {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p.v), power))});
+  static MLEFAST_FN Vec power_of_two(Vec v) {
+    return {vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(v.v), 23))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const auto three_quarters = vreinterpretq_s32_f32(vdupq_n_f32(0.75f));
@@ -162,6 +180,14 @@ template <> struct Neon<float> {
     return {vcvt_high_f32_f64(vcvt_f32_f64(wide[0].v), wide[1].v)};
   }
 
+  template <class S> static MLEFAST_FN void load_columns(const S* p, int64_t row, Vec (&v)[4]) {
+    for (int i = 0; i < 4; ++i) v[i] = load(p + i * row);
+    transpose(v);
+  }
+  template <class S> static MLEFAST_FN void store_columns(S* p, int64_t row, Vec (&v)[4]) {
+    transpose(v);
+    for (int i = 0; i < 4; ++i) store(p + i * row, v[i]);
+  }
   static MLEFAST_FN void transpose(Vec (&r)[4]) {
     const auto a = vtrn1q_f32(r[0].v, r[1].v), b = vtrn2q_f32(r[0].v, r[1].v);
     const auto c = vtrn1q_f32(r[2].v, r[3].v), d = vtrn2q_f32(r[2].v, r[3].v);

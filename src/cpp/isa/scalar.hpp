@@ -8,13 +8,17 @@
 //   less, equal               false where either is NaN
 //   not_less, unlike          !(a < b) and !(a == b): true where either is NaN
 //   any, both, either, select both is and, either is or
-//   keep, add_where           keep(mask, v) is v where mask is set, else +0; add_where(mask, a, b) is a + keep(mask, b)
-//   scale_by_power            see exp in math.hpp
+//   keep, add_unless          keep(mask, v) is v where mask is set, else +0; add_unless(mask, a, b) is a + b where not
+//   count, counted            count(mask, n): one more where mask is set, from n = set(0), in lanes of any format that
+//                             counted(n) makes numbers of
+//   power_of_two              the float whose exponent's bits are the lowest bits of v, its other bits being 0
 //   split_exponent            see log1p in math.hpp
 //   round_to_denormal         the float whose bits are the integer nearest to v, for 0 <= v <= 2^mantissa_bits
 //   reduce_max, reduce_add    across the lanes, in a fixed order
 //   Double, widen, narrow     float only: a Vec as two vectors of doubles, and back
-//   transpose                 lanes x lanes elements in place
+//   columns                   how many elements of a row are transposed at a time: 16 bytes of T, if there are lanes
+//   load_columns(p, row, v)   v[c] = element c of each lane's row, rows lying `row` elements apart; of halves, too
+//   store_columns(p, row, v)  the reverse, row after row
 #pragma once
 
 #include <cstdint>
@@ -44,7 +48,7 @@ template <class T, class Host = void> struct Scalar {
   using Vec = T;
   using Mask = bool;
   using Int = typename Bits<T>::Int;
-  static constexpr int lanes = 1;
+  static constexpr int lanes = 1, columns = 1;
   static constexpr bool fuses = false;
 
   static MLEFAST_FN Vec set(T x) { return x; }
@@ -67,7 +71,9 @@ template <class T, class Host = void> struct Scalar {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a && b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a || b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return m ? v : T(0); }
-  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return m ? a + b : a; }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return m ? a : a + b; }
+  static MLEFAST_FN Vec count(Mask m, Vec n) { return m ? n + 1 : n; }
+  static MLEFAST_FN Vec counted(Vec n) { return n; }
 
   static MLEFAST_FN Int to_bits(T x) {
     Int i;
@@ -80,10 +86,9 @@ template <class T, class Host = void> struct Scalar {
     return x;
   }
 
-  static MLEFAST_FN Vec scale_by_power(Mask wanted, Vec p, Vec shifted, Vec) {
+  static MLEFAST_FN Vec power_of_two(Vec v) {
     using Unsigned = std::make_unsigned_t<Int>;
-    const auto power = static_cast<Unsigned>(to_bits(shifted)) << Bits<T>::mantissa;
-    return wanted ? from_bits(static_cast<Int>(static_cast<Unsigned>(to_bits(p)) + power)) : T(0);
+    return from_bits(static_cast<Int>(static_cast<Unsigned>(to_bits(v)) << Bits<T>::mantissa));
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const Int k = (to_bits(u) - to_bits(T(0.75))) >> Bits<T>::mantissa;
@@ -99,7 +104,8 @@ template <class T, class Host = void> struct Scalar {
   static MLEFAST_FN T reduce_add(Vec v) { return v; }
   static MLEFAST_FN void widen(Vec v, double (&wide)[2]) { wide[0] = v, wide[1] = 0; }
   static MLEFAST_FN Vec narrow(const double (&wide)[2]) { return static_cast<T>(wide[0]); }
-  static MLEFAST_FN void transpose(Vec (&)[1]) {}
+  template <class S> static MLEFAST_FN void load_columns(const S* p, int64_t, Vec (&v)[1]) { v[0] = load(p); }
+  template <class S> static MLEFAST_FN void store_columns(S* p, int64_t, Vec (&v)[1]) { store(p, v[0]); }
 };
 
 }  // namespace mlefast

@@ -122,8 +122,6 @@ inline __m512d _mm512_mask_add_pd(__m512d other, __mmask8 m, __m512d a, __m512d 
 
 inline __m512 _mm512_scalef_ps(__m512 a, __m512 b) { return each<__m512>([&](int i) { return emulated::scale(a.lane[i], b.lane[i]); }); }
 inline __m512d _mm512_scalef_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return emulated::scale(a.lane[i], b.lane[i]); }); }
-inline __m512 _mm512_maskz_scalef_ps(__mmask16 m, __m512 a, __m512 b) { return _mm512_maskz_mov_ps(m, _mm512_scalef_ps(a, b)); }
-inline __m512d _mm512_maskz_scalef_pd(__mmask8 m, __m512d a, __m512d b) { return _mm512_maskz_mov_pd(m, _mm512_scalef_pd(a, b)); }
 inline __m512 _mm512_getexp_ps(__m512 a) { return each<__m512>([&](int i) { return std::logb(a.lane[i]); }); }
 inline __m512d _mm512_getexp_pd(__m512d a) { return each<__m512d>([&](int i) { return std::logb(a.lane[i]); }); }
 
@@ -147,6 +145,8 @@ inline __m512i _mm512_and_si512(__m512i a, __m512i b) { return each<__m512i>([&]
 inline __m512i _mm512_or_si512(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return a.lane[i] | b.lane[i]; }); }
 inline __m512i _mm512_srli_epi32(__m512i v, int n) { return each<__m512i>([&](int i) { return int32_t(uint32_t(v.lane[i]) >> n); }); }
 inline __m512i _mm512_slli_epi32(__m512i v, int n) { return each<__m512i>([&](int i) { return int32_t(uint32_t(v.lane[i]) << n); }); }
+inline __m512i _mm512_castpd_si512(__m512d v) { return emulated::bits_as<__m512i>(v); }
+inline __m512i _mm512_slli_epi64(__m512i v, int n) { const auto wide = emulated::bits_as<Lanes<uint64_t, 8>>(v); return emulated::bits_as<__m512i>(each<Lanes<uint64_t, 8>>([&](int i) { return wide.lane[i] << n; })); }
 inline __m512i _mm512_mask_blend_epi32(__mmask16 m, __m512i no, __m512i yes) { return each<__m512i>([&](int i) { return m >> i & 1 ? yes.lane[i] : no.lane[i]; }); }
 inline __m512i _mm512_cvtepu16_epi32(__m256i v) { return each<__m512i>([&](int i) { return int32_t(v.lane[i]); }); }
 inline __m256i _mm512_cvtepi32_epi16(__m512i v) { return each<__m256i>([&](int i) { return uint16_t(v.lane[i]); }); }
@@ -166,6 +166,4 @@ inline __m512 _mm512_unpacklo_ps(__m512 a, __m512 b) { return emulated::unpack<0
 inline __m512 _mm512_unpackhi_ps(__m512 a, __m512 b) { return emulated::unpack<1>(a, b); }
 inline __m512d _mm512_unpacklo_pd(__m512d a, __m512d b) { return emulated::unpack<0>(a, b); }
 inline __m512d _mm512_unpackhi_pd(__m512d a, __m512d b) { return emulated::unpack<1>(a, b); }
-inline __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int control) { return emulated::shuffle(a, b, control); }
-inline __m512d _mm512_shuffle_f64x2(__m512d a, __m512d b, int control) { return emulated::shuffle(a, b, control); }
 // clang-format on
