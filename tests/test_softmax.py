@@ -269,3 +269,27 @@ def test_one_class():
         np.testing.assert_array_equal(mf.softmax(x), [[1], [1], [nan], [nan]])
         np.testing.assert_array_equal(mf.log_softmax(x), [[0], [0], [nan], [nan]])
         np.testing.assert_array_equal(mf.logsumexp(x), x[:, 0])
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dtype", [*cases.DTYPES, np.float16])
+def test_temperature(name, dtype):
+    x = cases.rows("ordinary", 9, 30, dtype)
+    function, want = getattr(mf, name), getattr(reference, name)
+    wide = np.float64 if dtype == np.float64 else np.float32
+    quotient = (x.astype(wide) / wide(2.5)).astype(wide)
+    for axis in (-1, 0, None):
+        moved = np.moveaxis(quotient, axis, -1) if axis is not None else quotient.reshape(1, -1)
+        expected = want(moved).reshape(x.shape) if axis is None else np.moveaxis(want(moved), -1, axis)
+        got = function(x, axis, temperature=2.5)
+        assert got.dtype == dtype
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(got.astype(np.float64), expected.astype(np.float64), rtol=30 * eps, atol=30 * eps)
+    out = x.copy()
+    assert function(out, temperature=2, out=out) is out
+    np.testing.assert_array_equal(out, function(x, temperature=2.0))
+    np.testing.assert_array_equal(function(x, temperature=1), function(x))
+    with pytest.raises(ValueError, match="temperature: received 0"):
+        function(x, temperature=0)
+    with pytest.raises(TypeError, match="temperature: received"):
+        function(x, temperature="hot")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/test_losses.py", "tests/test_softmax.py", "tests/test_threads.py", "tests/test_kernels.py"]
 HALVES = ["tests/test_halves.py"]
+FAMILY = ["tests/test_loss_family.py"]
 ESTIMATORS = ["tests/estimators", "-k", "not test_scikit_learn"]
 
 
@@ -36,7 +37,62 @@ MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
 OBJECTIVE, SOLVERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/solvers.py"
 
+TERMS, TERM_LOSSES, TERM_KERNEL = "src/rules/terms.h", "src/rules/term_losses.h", "src/cpp/term_kernel.hpp"
+
 MUTATIONS = [
+    Mutation(
+        "family: a winner's gradient cancels",
+        TERMS,
+        "Ops::select(at.wins, (m - a) - m * beside, m * at.p - a)",
+        "m * at.p - a",
+        FAMILY,
+    ),
+    Mutation("family: 0 times infinity", TERMS, "Ops::keep(Ops::unlike(a, Ops::set(0)), a * b)", "a * b", FAMILY),
+    Mutation(
+        "family: z_loss has no gradient", TERM_LOSSES, "row.sum[0] + times<Ops>(z, lse + lse);", "row.sum[0];", FAMILY
+    ),
+    Mutation(
+        "family: the cap has no second derivative",
+        TERMS,
+        "zero - two * signed_tanh * slope / s}",
+        "zero}",
+        FAMILY,
+    ),
+    Mutation(
+        "family: the mean of a product is not corrected",
+        TERM_LOSSES,
+        "(at.slope * at.v - row.factor[2]) - row.later[0]",
+        "at.slope * at.v - row.factor[2]",
+        FAMILY,
+    ),
+    Mutation(
+        "family: KL loses the winner's digits",
+        TERM_LOSSES,
+        "if (Ops::any(far))",
+        "if (false)",
+        FAMILY,
+    ),
+    Mutation(
+        "family: elements beyond the row count",
+        TERM_KERNEL,
+        "part_sum[s] + (all ? term[s] : Ops::keep(within(i), term[s]))",
+        "part_sum[s] + term[s]",
+        FAMILY,
+    ),
+    Mutation(
+        "family: ignored rows have a gradient",
+        TERM_KERNEL,
+        "Ops::keep(wanted, out[n])",
+        "out[n]",
+        FAMILY,
+    ),
+    Mutation(
+        "family: the upstream factor is dropped",
+        TERM_KERNEL,
+        "run.scale[k] * (run.upstream[k] ? double(run.upstream[k][r]) : 1.0)",
+        "run.scale[k]",
+        FAMILY,
+    ),
     Mutation(
         "merge: (-inf) + (-inf) is NaN",
         STATE,

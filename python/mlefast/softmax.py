@@ -6,14 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mlefast._arguments import FloatArray, as_axes, as_logits, as_out, check_classes
-from mlefast._backends import backend_of, device_functions_of
+import numpy as np
+
+from mlefast._arguments import FloatArray, as_axes, as_logits, as_out, as_positive, check_classes, compute_dtype
+from mlefast._backends import backend_of, device_functions_of, on_host
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
 
-def softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = None) -> Any:
-    r"""Softmax along an axis: :math:`p_j = e^{x_j} / \sum_k e^{x_k}`.
+def softmax(x: Any, axis: int | Sequence[int] | None = -1, *, temperature: float = 1.0, out: Any = None) -> Any:
+    r"""Softmax along an axis: :math:`p_j = e^{x_j / T} / \sum_k e^{x_k / T}`.
 
     Parameters
     ----------
@@ -21,6 +23,8 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = None) -
         Logits. Lists and integers are taken as float64.
     axis : int, tuple of int or None, default -1
         The axis or axes over which the entries sum to 1; None: all of them.
+    temperature : float, default 1
+        :math:`T > 0`. With another than 1 the quotients are rounded to the dtype that is computed in, in a copy.
     out : ndarray, optional
         Where to write the result: C-contiguous, of the dtype and shape of `x`; may be `x` itself.
 
@@ -53,11 +57,11 @@ def softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = None) -
     >>> mf.softmax([0.0, 0.0])
     array([0.5, 0.5])
     """
-    return _distribution("softmax", x, axis, out)
+    return _distribution("softmax", x, axis, temperature, out)
 
 
-def log_softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = None) -> Any:
-    r"""Logarithm of the softmax along an axis: :math:`x_j - \log \sum_k e^{x_k}`.
+def log_softmax(x: Any, axis: int | Sequence[int] | None = -1, *, temperature: float = 1.0, out: Any = None) -> Any:
+    r"""Logarithm of the softmax along an axis: :math:`x_j / T - \log \sum_k e^{x_k / T}`.
 
     Parameters
     ----------
@@ -65,6 +69,8 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = Non
         Logits. Lists and integers are taken as float64.
     axis : int, tuple of int or None, default -1
         The axis or axes over which the probabilities sum to 1; None: all of them.
+    temperature : float, default 1
+        As for :func:`softmax`.
     out : ndarray, optional
         Where to write the result: C-contiguous, of the dtype and shape of `x`; may be `x` itself.
 
@@ -85,7 +91,7 @@ def log_softmax(x: Any, axis: int | Sequence[int] | None = -1, *, out: Any = Non
     >>> mf.log_softmax([30.0, 0.0])
     array([-9.35762297e-14, -3.00000000e+01])
     """
-    return _distribution("log_softmax", x, axis, out)
+    return _distribution("log_softmax", x, axis, temperature, out)
 
 
 def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool = False) -> Any:
@@ -133,7 +139,9 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     return in_kind(value)
 
 
-def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, out: Any) -> Any:
+def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, temperature: Any, out: Any) -> Any:
+    if not isinstance(temperature, float) or temperature != 1.0:
+        return _at_temperature(task, x, axis, as_positive(temperature, "temperature"), out)
     on_device = device_functions_of(x)
     if on_device is not None:
         return on_device.softmax(task, x, axis, out)
@@ -151,6 +159,20 @@ def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, out: Any)
             into[...] = result
             result = into
     return in_kind(result) if out is None else out
+
+
+def _at_temperature(task: str, x: Any, axis: Any, temperature: float, out: Any) -> Any:
+    on_host(x, f"{task} with a temperature")
+    _, in_kind = backend_of(x)
+    array = as_logits(x, "x")
+    into = as_out(out, array, "x")
+    wide = compute_dtype(array.dtype)  # halves are divided, and their softmax taken, in float32
+    result = np.divide(array, np.asarray(temperature, wide), dtype=wide)
+    result = _distribution(task, result, axis, 1.0, None if array.ndim == 0 else result)
+    if into is None:
+        return in_kind(np.asarray(result).astype(array.dtype, copy=False))
+    into[...] = result
+    return out
 
 
 def _class_axis_of(array: FloatArray, axes: tuple[int, ...]) -> tuple[FloatArray, int, Any]:
