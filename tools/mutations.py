@@ -35,7 +35,7 @@ ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
-OBJECTIVE, SOLVERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/solvers.py"
+OBJECTIVE, OPTIMIZERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/optimizers.py"
 
 TERMS, TERM_LOSSES, TERM_KERNEL = "src/rules/terms.h", "src/rules/term_losses.h", "src/cpp/term_kernel.hpp"
 
@@ -49,7 +49,11 @@ MUTATIONS = [
     ),
     Mutation("family: 0 times infinity", TERMS, "Ops::keep(Ops::unlike(a, Ops::set(0)), a * b)", "a * b", FAMILY),
     Mutation(
-        "family: z_loss has no gradient", TERM_LOSSES, "row.sum[0] + times<Ops>(z, lse + lse);", "row.sum[0];", FAMILY
+        "family: z_loss has no gradient",
+        TERM_LOSSES,
+        "row.sum[0] + times<Ops>(z, lse + lse);\n    row.factor[1] = row.beside();\n  }",
+        "row.sum[0];\n    row.factor[1] = row.beside();\n  }",
+        FAMILY,
     ),
     Mutation(
         "family: the cap has no second derivative",
@@ -129,14 +133,14 @@ MUTATIONS = [
     Mutation(
         "gradient: off-target entries of short rows are 0",
         COLUMNS,
-        "f[w] = Task::factor(state[w], scale[w]);",
-        "f[w] = Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]);",
+        "last[w] = {Task::factor(state[w], scale[w]), wanted, all};",
+        "last[w] = {Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]), wanted, all};",
     ),
     Mutation(
         "gradient: the target's entry is not written",
         ROWS,
-        "if (Task::has_target && target.index >= 0) out[target.index]",
-        "if (Task::has_target && target.index > 0) out[target.index]",
+        "if (Task::has_target && target.index >= 0)\n",
+        "if (Task::has_target && target.index > 0)\n",
     ),
     Mutation("gradient: the upstream factor is dropped", RUN, "target.scale *= double(run.upstream[row]);", ""),
     Mutation("gradient: the class weight is dropped", RUN, "target.scale *= double(target.weight);", ""),
@@ -154,16 +158,21 @@ MUTATIONS = [
         "state[w].max",
     ),
     Mutation("confident row: the winner is counted twice", ROWS, "sum.add_once((winners - 1)", "sum.add_once(winners"),
-    Mutation("confident row: ties are forgotten in short rows", COLUMNS, "rest + Ops::max(ties, Ops::set(0))", "rest"),
+    Mutation(
+        "confident row: ties are forgotten in short rows",
+        COLUMNS,
+        "part[w] + Ops::max(winners - Ops::set(1), Ops::set(0))",
+        "part[w]",
+    ),
     Mutation("a block's exponentials keep an old maximum", ROWS, "factor * Double::exp(at - max)", "factor"),
     Mutation(
-        "denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), zero - bits, bits)", "zero"
+        "denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), minus_zero - bits, bits)", "zero"
     ),
     Mutation(
         "exp: one coefficient is 4 ULP off", MATH, "0x1.5558acp-5f", "0x1.555aacp-5f", ["tests/test_config.py", *TESTS]
     ),
     Mutation("ignored rows get a gradient", ROWS, "if (target.ignored) {", "if (target.ignored && !out) {"),
-    Mutation("ignored short rows keep their NaN", COLUMNS, "if (!plain) loss = Ops::keep(wanted[w], loss);", ""),
+    Mutation("ignored short rows keep their NaN", COLUMNS, "if (!all) loss = Ops::keep(wanted, loss);", ""),
     Mutation("halves: bfloat16 is cut off", AVX2, "_mm256_set1_epi32(0x7fff)", "_mm256_set1_epi32(0)", HALVES),
     Mutation(
         "halves: exponentials wait in a stage that rows share",
@@ -188,12 +197,12 @@ MUTATIONS = [
         "if (weight) check.weight += double(weight[y]);",
         "if (weight) check.weight += 1;",
     ),
-    Mutation("mean: the gradient is not divided", NUMPY, "quotient(scale, divisor),", "scale,"),
+    Mutation("mean: the gradient is not divided", NUMPY, "    scale = quotient(scale, divisor)\n", ""),
     Mutation(
         "denominator is ignored",
         NUMPY,
-        "divisor = denominator if denominator is not None else row_weight",
-        "divisor = row_weight",
+        "divisor = denominator if denominator is not None else count if",
+        "divisor = count if",
     ),
     Mutation(
         "the short way: mean is taken as sum",
@@ -223,12 +232,12 @@ MUTATIONS = [
     Mutation(
         "objective: the penalty's gradient is missing", OBJECTIVE, "+= self.l2 * weights", "+= 0 * weights", ESTIMATORS
     ),
-    Mutation("sgd: no momentum", SOLVERS, "self._velocity *= self.momentum", "self._velocity *= 0", ESTIMATORS),
+    Mutation("sgd: no momentum", OPTIMIZERS, "            v *= self.momentum", "            v *= 0", ESTIMATORS),
     Mutation(
         "sgd: Nesterov's step looks back",
-        SOLVERS,
-        "self.parameters -= self._gradient",
-        "self.parameters += self._gradient",
+        OPTIMIZERS,
+        "                p += g\n",
+        "                p -= g\n",
         ESTIMATORS,
     ),
 ]
