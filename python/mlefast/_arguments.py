@@ -117,12 +117,7 @@ def as_target(target: object, shape: tuple[int, ...], name: str = "target") -> I
 
 # Floating targets: a probability for each class, shaped like the logits; of the dtype that is computed in.
 def as_probabilities(target: object, logits: FloatArray, name: str = "target") -> FloatArray:
-    array = as_numpy(target)
-    if not is_real_dtype(array.dtype):
-        raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers, a probability for each class")
-    if array.shape != logits.shape:
-        raise ValueError(f"{name}: received shape {array.shape}; accepted: {logits.shape}, the logits'")
-    return np.asarray(array, compute_dtype(logits.dtype))
+    return as_like(as_reals(target, name, "real numbers, a probability for each class"), logits, name)
 
 
 # Whether a target gives classes' indices rather than their probabilities; an empty list may be either.
@@ -151,6 +146,21 @@ def wrong_target(target: IntArray, position: int, classes: int, ignore_index: in
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iuf" or is_stored(dtype)
+
+
+# An array of real numbers, of any shape.
+def as_reals(value: object, name: str, accepted: str = "real numbers") -> Array:
+    array = as_numpy(value)
+    if not is_real_dtype(array.dtype):
+        raise TypeError(f"{name}: received {describe(array)}; accepted: {accepted}")
+    return array
+
+
+# A number for each logit, of the dtype that is computed in.
+def as_like(array: Array, like: FloatArray, name: str, whose: str = "the logits'") -> FloatArray:
+    if array.shape != like.shape:
+        raise ValueError(f"{name}: received shape {array.shape}; accepted: {like.shape}, {whose}")
+    return np.asarray(array, compute_dtype(like.dtype))
 
 
 # A number for each class.

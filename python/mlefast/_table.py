@@ -37,16 +37,15 @@ class Option:
 
     check: Callable[[object, str], float]
     to_kernel: Callable[[float, int], dict[str, float]]
-    default: float | None
-    example: float  # that the tests use
+    off: float | None  # with which it changes nothing
 
 
 OPTIONS = {
-    "label_smoothing": Option(as_fraction, lambda e, classes: {"keep": 1 - e, "spread": e / classes}, 0.0, 0.1),
-    "z_loss": Option(as_not_negative, lambda z, _: {"z_loss": z}, 0.0, 0.01),
-    "softcap": Option(as_positive, lambda s, _: {"softcap": s}, None, 5.0),
-    "temperature": Option(as_positive, lambda t, _: {"inverse_temperature": 1 / t}, 1.0, 2.0),
-    "gamma": Option(as_not_negative, lambda g, _: {"gamma": g}, 2.0, 1.5),
+    "label_smoothing": Option(as_fraction, lambda e, classes: {"keep": 1 - e, "spread": e / classes}, 0.0),
+    "z_loss": Option(as_not_negative, lambda z, _: {"z_loss": z}, 0.0),
+    "softcap": Option(as_positive, lambda s, _: {"softcap": s}, None),
+    "temperature": Option(as_positive, lambda t, _: {"inverse_temperature": 1 / t}, 1.0),
+    "gamma": Option(as_not_negative, lambda g, _: {"gamma": g}, 0.0),
 }
 
 
@@ -56,38 +55,35 @@ class Loss:
 
     targets: tuple[Literal["index", "probabilities"], ...]
     options: tuple[str, ...] = ()
-    weighted: bool = False  # by classes
-    byproducts: tuple[str, ...] = ()
-    reduces: bool = True  # else one result for each element or row, whatever the number of rows
 
 
 CROSS_ENTROPY_OPTIONS = ("label_smoothing", "z_loss", "softcap", "temperature")
 BOTH: tuple[Literal["index", "probabilities"], ...] = ("index", "probabilities")
 
 LOSSES = {
-    "cross_entropy": Loss(BOTH, CROSS_ENTROPY_OPTIONS, weighted=True, byproducts=("lse", "hit")),
-    "focal_loss": Loss(("index",), ("gamma",), weighted=True, byproducts=("hit",)),
+    "cross_entropy": Loss(BOTH, CROSS_ENTROPY_OPTIONS),
+    "focal_loss": Loss(("index",), ("gamma",)),
     "kl_div": Loss(("probabilities",)),
     "js_div": Loss(("probabilities",)),
 }
 
 # What is computed by the same kernels but is no loss: second derivatives, reduced like the loss or not at all.
 DERIVATIVES = {
-    "cross_entropy_hvp": Loss(BOTH, CROSS_ENTROPY_OPTIONS, weighted=True),
-    "cross_entropy_grad_hess": Loss(BOTH, ("label_smoothing",), weighted=True, reduces=False),
+    "cross_entropy_hvp": Loss(BOTH, CROSS_ENTROPY_OPTIONS),
+    "cross_entropy_grad_hess": Loss(BOTH, ("label_smoothing",)),
 }
 
 
 def kernel_options(loss: Loss, given: dict[str, Any], classes: int) -> dict[str, float]:
-    """Check the options of a loss and translate those that are not at their defaults."""
+    """Check the options of a loss and translate those that are not off."""
     options: dict[str, float] = {}
     for name in loss.options:
         option = OPTIONS[name]
-        value = given.get(name, option.default)
-        if value is None and option.default is None:
+        value = given.get(name, option.off)
+        if value is None and option.off is None:
             continue
         number = option.check(value, name)
-        if number != option.default or name == "gamma":
+        if number != option.off:
             options |= option.to_kernel(number, classes)
     return options
 
@@ -156,20 +152,24 @@ def evaluate(
 ) -> tuple[Any, ...]:
     """Return the loss of a row of the table, its gradient (None unless asked for) and the by-products."""
     loss = LOSSES[name]
-    arguments = {
-        "axis": axis,
-        "weight": weight,
-        "ignore_index": ignore_index,
-        "reduction": reduction,
-        "denominator": denominator,
-        "gradient": gradient,
-        "upstream": upstream,
-        "out": out,
-        "byproducts": byproducts,
-    }
     on_device = device_functions_of(logits)
     if on_device is not None:
-        return on_device.loss(name, loss, logits, target, **arguments, options=options)
+        return on_device.loss(
+            name,
+            loss,
+            logits,
+            target,
+            axis=axis,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            denominator=denominator,
+            gradient=gradient,
+            upstream=upstream,
+            out=out,
+            byproducts=byproducts,
+            options=options,
+        )
     backend, in_kind = backend_of(logits)
     checked = check(loss, logits, target, axis, weight, ignore_index, options)
     reduced = as_reduction(reduction)

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from mlefast._arguments import (
-    Array,
     FloatArray,
     as_fraction,
+    as_like,
     as_logits,
     as_numpy,
     as_out,
+    as_reals,
     as_reduction,
     as_upstream,
     compute_dtype,
-    describe,
-    is_real_dtype,
     quotient,
 )
 from mlefast._backends import backend_of, on_host
@@ -178,18 +177,16 @@ def _binary(
 # Real numbers in the shape of the logits; bool is yes or no.
 def _as_targets(target: Any, logits: FloatArray) -> FloatArray:
     array = as_numpy(target)
-    if array.dtype.kind != "b" and not is_real_dtype(array.dtype):
-        raise TypeError(f"target: received {describe(array)}; accepted: real numbers or bool")
-    if array.shape != logits.shape:
-        raise ValueError(f"target: received shape {array.shape}; accepted: {logits.shape}, the logits'")
-    return np.asarray(array, compute_dtype(logits.dtype))
+    if array.dtype.kind != "b":
+        array = as_reals(array, "target", "real numbers or bool")
+    return as_like(array, logits, "target")
 
 
 # A weight for each element, or for each class of the last axis.
 def _as_weights(
     weight: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[FloatArray | None, FloatArray | None]:
-    array = _as_factors(weight, "weight")
+    array = as_reals(weight, "weight")
     try:
         full = np.broadcast_to(array, shape)
     except ValueError:
@@ -203,16 +200,9 @@ def _as_weights(
 
 # A factor for each class of the last axis, or one for all.
 def _as_pos_weight(pos_weight: Any, classes: int, dtype: np.dtype[Any]) -> FloatArray:
-    array = _as_factors(pos_weight, "pos_weight")
+    array = as_reals(pos_weight, "pos_weight")
     if array.shape not in ((), (1,), (classes,)):
         raise ValueError(
             f"pos_weight: received shape {array.shape}; accepted: () or ({classes},), a number for each class"
         )
     return np.ascontiguousarray(np.broadcast_to(array, (classes,)), dtype)
-
-
-def _as_factors(value: Any, name: str) -> Array:
-    array = as_numpy(value)
-    if not is_real_dtype(array.dtype):
-        raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers")
-    return array

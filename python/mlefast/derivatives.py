@@ -8,17 +8,16 @@ from typing import Any, Literal
 import numpy as np
 
 from mlefast._arguments import (
-    FloatArray,
     as_axis,
     as_denominator,
+    as_like,
     as_logits,
-    as_numpy,
     as_out,
+    as_reals,
     as_reduction,
     check_classes,
     compute_dtype,
     describe,
-    is_real_dtype,
 )
 from mlefast._backends import backend_of, on_host
 from mlefast._table import DERIVATIVES, check
@@ -99,7 +98,7 @@ def cross_entropy_hvp(
     reduced = as_reduction(reduction)
     product = backend.hessian_product(
         of,
-        _as_vector(vector, of.logits, "vector"),
+        as_like(as_reals(vector, "vector"), of.logits, "vector", "that of logits"),
         reduction=reduced,
         denominator=as_denominator(denominator, reduced),
         out=as_out(out, of.logits),
@@ -159,9 +158,7 @@ def cross_entropy_grad_hess(
     of = check(DERIVATIVES["cross_entropy_grad_hess"], logits, target, axis, weight, ignore_index, options)
     row_weight = None
     if sample_weight is not None:
-        row_weight = np.asarray(sample_weight)
-        if not is_real_dtype(row_weight.dtype):
-            raise TypeError(f"sample_weight: received {describe(row_weight)}; accepted: real numbers")
+        row_weight = as_reals(sample_weight, "sample_weight")
         if row_weight.shape != of.rows:
             raise ValueError(f"sample_weight: received shape {row_weight.shape}; accepted: {of.rows}, one for each row")
         row_weight = np.ascontiguousarray(row_weight, compute_dtype(of.logits.dtype))
@@ -245,17 +242,7 @@ def _product(name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
     array = as_logits(y, "y")
     class_axis = as_axis(axis, array.ndim, "y")
     check_classes(array.shape, (class_axis,), "y")
-    vector = _as_vector(upstream, array, "upstream", "y")
+    vector = as_like(as_reals(upstream, "upstream"), array, "upstream", "that of y")
     into = as_out(out, array, "y")
     _, result = backend.row_function(name, array, class_axis, v=vector, gradient=True, out=into)
     return in_kind(result) if out is None else out
-
-
-# A number for each logit, of the dtype that is computed in.
-def _as_vector(vector: Any, like: FloatArray, name: str, other: str = "logits") -> FloatArray:
-    array = as_numpy(vector)
-    if not is_real_dtype(array.dtype):
-        raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers")
-    if array.shape != like.shape:
-        raise ValueError(f"{name}: received shape {array.shape}; accepted: {like.shape}, that of {other}")
-    return np.asarray(array, compute_dtype(like.dtype))

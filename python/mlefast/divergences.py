@@ -10,11 +10,10 @@ from mlefast._arguments import (
     as_axis,
     as_logits,
     as_out,
+    as_reals,
     as_upstream,
     check_classes,
     compute_dtype,
-    describe,
-    is_real_dtype,
 )
 from mlefast._backends import backend_of, on_host
 from mlefast._table import evaluate
@@ -322,9 +321,7 @@ def information_gain(counts: Any) -> Any:
     0.693147
     """
     on_host(counts, "information_gain")
-    array = np.asarray(counts)
-    if not is_real_dtype(array.dtype):
-        raise TypeError(f"counts: received {describe(array)}; accepted: real numbers")
+    array = as_reals(counts, "counts")
     if array.ndim < 2:
         raise ValueError(f"counts: received shape {array.shape}; accepted: (..., branches, classes)")
     n = array.astype(np.float64)

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from mlefast import _core
 from mlefast._arguments import (
     FloatArray,
     IntArray,
@@ -26,9 +25,9 @@ from mlefast._arguments import (
     describe,
     is_stored,
     quotient,
-    wrong_target,
 )
-from mlefast._backends import backend_of, device_functions_of
+from mlefast._backends import backend_of, on_host
+from mlefast._backends.numpy import weigh_targets
 from mlefast._gemm import gemm, is_readable
 from mlefast.losses import cross_entropy, cross_entropy_and_grad
 
@@ -221,10 +220,6 @@ def linear_cross_entropy_and_grad(
     return loss, cast("tuple[Any, Any, Any]", gradients)
 
 
-# What cross_entropy does not need to be told.
-_DEFAULTS = {"label_smoothing": 0.0, "z_loss": 0.0, "softcap": None, "temperature": 1.0}
-
-
 def _linear_cross_entropy(
     x: Any,
     weight: Any,
@@ -253,8 +248,7 @@ def _linear_cross_entropy(
     total_weight = as_denominator(denominator, reduced)
     scale, row_upstream = as_upstream(upstream, reduced, rows, dtype)
     threshold = _as_filter_eps(filter_eps)
-    options = {name: value for name, value in options.items() if value != _DEFAULTS[name]}
-    options |= {"weight": factors, "ignore_index": ignored, "reduction": "none"}
+    options = options | {"weight": factors, "ignore_index": ignored, "reduction": "none"}
     cross_entropy(np.empty((0, classes), dtype), np.empty(0, np.int64), **options)  # says what is wrong with them
 
     kept, divisor = _rows_that_count(labels, rows, classes, ignored, factors)
@@ -281,8 +275,7 @@ def _linear_cross_entropy(
 
 
 def _as_host_array(array: Any, name: str) -> FloatArray:
-    if device_functions_of(array) is not None:
-        raise TypeError(f"{name}: received an array on a CUDA device; accepted: arrays in the host's memory")
+    on_host(array, name)
     return as_logits(array, name)
 
 
@@ -327,9 +320,7 @@ def _rows_that_count(
     if labels.dtype.kind not in "iu":
         return None, math.prod(rows)
     indices = cast("IntArray", labels)
-    position, counted, weights = _core.check_targets(indices, classes, ignored, factors)
-    if position >= 0:
-        raise wrong_target(indices, position, classes, ignored)
+    counted, weights = weigh_targets(indices, classes, ignored, factors)
     return None if counted == indices.size else np.flatnonzero(indices != ignored), weights
 
 

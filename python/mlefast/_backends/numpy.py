@@ -11,6 +11,7 @@ from mlefast import _core
 from mlefast._arguments import Array, FloatArray, IntArray, Reduction, compute_dtype, quotient, wrong_target
 
 if TYPE_CHECKING:
+    from mlefast._backends import Factors
     from mlefast._table import Checked
 
 _TASKS = _core.TASKS
@@ -40,7 +41,7 @@ def loss(
     reduction: Reduction,
     denominator: float | None,
     gradient: bool,
-    upstream: tuple[float, FloatArray | None],
+    upstream: Factors,
     out: FloatArray | None,
     byproducts: tuple[str, ...],
 ) -> tuple[Any, ...]:
@@ -80,7 +81,7 @@ def loss(
             _LOSSES[name],
             outputs.x,
             of.axis,
-            **outputs.arrays(),
+            out=outputs.out,
             **target_arguments(of, outputs.x),
             upstream=row_upstream,
             value=value,
@@ -103,7 +104,7 @@ def hessian_product(
         _LOSSES["cross_entropy_hvp"],
         outputs.x,
         of.axis,
-        **outputs.arrays(),
+        out=outputs.out,
         **target_arguments(of, outputs.x),
         v=like(outputs.x, vector),
         scale=quotient(1.0, divisor),
@@ -124,7 +125,7 @@ def gradient_and_hessian(
         _LOSSES["cross_entropy_grad_hess"],
         outputs.x,
         of.axis,
-        **outputs.arrays(),
+        out=outputs.out,
         **arguments,
         second=second,
         upstream=row_weight,
@@ -137,8 +138,8 @@ def log_prob(
     *,
     entropy: bool,
     gradient: bool,
-    upstream: tuple[float, FloatArray | None],
-    entropy_upstream: tuple[float, FloatArray | None],
+    upstream: Factors,
+    entropy_upstream: Factors,
     out: FloatArray | None,
 ) -> tuple[Any, Any, FloatArray | None]:
     """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
@@ -151,7 +152,7 @@ def log_prob(
         _LOSSES["log_prob"],
         outputs.x,
         of.axis,
-        **outputs.arrays(),
+        out=outputs.out,
         **target_arguments(of, outputs.x),
         value=value,
         second_value=second,
@@ -169,7 +170,7 @@ def row_function(
     axis: int,
     *,
     v: FloatArray | None = None,
-    upstream: tuple[float, FloatArray | None] = (1.0, None),
+    upstream: Factors = (1.0, None),
     gradient: bool = False,
     out: FloatArray | None = None,
     value: FloatArray | None = None,
@@ -180,7 +181,7 @@ def row_function(
         _LOSSES[name],
         outputs.x,
         axis,
-        **outputs.arrays(),
+        out=outputs.out,
         v=None if v is None else like(outputs.x, v),
         value=value,
         scale=upstream[0],
@@ -253,11 +254,15 @@ def _mean_denominator(of: Checked) -> float:
     """Return what a mean divides by; raise for targets that are out of range."""
     if of.target.dtype.kind not in "iu":
         return float(math.prod(of.rows))
-    target: IntArray = of.target
-    position, _, weight = _core.check_targets(target, of.classes, of.ignore_index, of.weight)
+    return weigh_targets(of.target, of.classes, of.ignore_index, of.weight)[1]
+
+
+def weigh_targets(target: IntArray, classes: int, ignore_index: int, weight: FloatArray | None) -> tuple[int, float]:
+    """Return how many rows are not ignored and the sum of their weights; raise for a target that is out of range."""
+    position, count, total = _core.check_targets(target, classes, ignore_index, weight)
     if position >= 0:
-        raise wrong_target(target, position, of.classes, of.ignore_index)
-    return weight
+        raise wrong_target(target, position, classes, ignore_index)
+    return count, total
 
 
 def target_arguments(of: Checked, x: FloatArray) -> dict[str, Any]:
@@ -309,9 +314,6 @@ class Outputs:
         if wanted:
             direct = out is not None and same_layout(self.x, out)
             self.out = out if direct else np.empty_like(self.x, subok=False)
-
-    def arrays(self) -> dict[str, FloatArray | None]:
-        return {"out": self.out}
 
     def finish(self) -> FloatArray | None:
         """Return the output, where it was to be written."""
