@@ -533,3 +533,9 @@ def test_folder_of_pictures_as_training_data_of_a_model(tmp_path):
 def test_paths_are_not_needed_as_strings(tmp_path):
     path = write(tmp_path / "a.npy")
     assert open_stream(str(path)).n_samples == open_stream(Path(path)).n_samples == 30
+
+
+def test_batches_of_large_samples_are_smaller(tmp_path):
+    np.save(tmp_path / "X.npy", np.zeros((40, 300_000), np.float16))
+    assert open_stream(tmp_path / "X.npy").batch_size == 13
+    assert open_stream(write(tmp_path / "a.npy")).batch_size == 1024

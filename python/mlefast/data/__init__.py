@@ -31,6 +31,7 @@ BUILT_IN = ("breast_cancer", "digits", "iris", "wine")
 _SVMLIGHT_SUFFIXES = (".svm", ".svmlight", ".libsvm")
 _WITH_TARGET = (".csv", ".parquet", ".npz", ".npy")
 _STREAMED = (".csv", ".parquet", ".npy")
+_BATCH_SIZE, _BATCH_BYTES = 1024, 1 << 24
 _ACCEPTED = (
     f"{', '.join(BUILT_IN)}; {', '.join(_WITH_TARGET + _SVMLIGHT_SUFFIXES)} or MNIST's (IDX) files; a folder with a "
     "subfolder of pictures for each class"
@@ -106,7 +107,7 @@ def load(
 def open_stream(
     source: str | os.PathLike[str],
     *,
-    batch_size: int = 1024,
+    batch_size: int | None = None,
     target: str | None = None,
     image_size: tuple[int, int] | None = None,
     corrupt: Corrupt = "fail",
@@ -130,8 +131,9 @@ def open_stream(
     ----------
     source : str or path
         A file or a folder of pictures.
-    batch_size : int, default 1024
-        Samples in a batch, across the borders of parts; the last batch of an epoch may be smaller.
+    batch_size : int, optional
+        Samples in a batch, across the borders of parts; the last batch of an epoch may be smaller. By default 1024, or
+        fewer if they are so large that they would take more than 16 MiB.
     target, image_size, corrupt, like
         As for :func:`load`.
 
@@ -156,14 +158,16 @@ def open_stream(
     ...     model.partial_fit(X, y, classes=stream.classes)
     """
     path = Path(source)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+    if batch_size is not None and (not isinstance(batch_size, (int, np.integer)) or batch_size < 1):
         raise ValueError(f"batch_size: received {batch_size!r}; accepted: an integer >= 1")
     _check_options(path, target, image_size, corrupt)
     if source not in BUILT_IN and not path.exists():
         raise wrong_data(path, "no such file or folder", _ACCEPTED_STREAMS)
     if not can_stream(source):
         raise wrong_data(path, "data that are only read as a whole", _ACCEPTED_STREAMS)
-    stream = _open(path, int(batch_size), target, image_size, corrupt, like)
+    stream = _open(path, int(batch_size or _BATCH_SIZE), target, image_size, corrupt, like)
+    if batch_size is None:
+        stream.batch_size = max(1, min(_BATCH_SIZE, _BATCH_BYTES // (4 * stream.n_features)))
     _check_like(stream, like)
     return stream
 
