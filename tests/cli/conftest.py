@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -57,6 +58,8 @@ def start():
 
     def call(*args, **options):
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        # A shell starts what is put in the background with Ctrl-C ignored, and children inherit that.
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen(command(*args), env=environment(), **options)
 
     return call
