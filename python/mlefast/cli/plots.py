@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -25,6 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from mlefast.calibration import ReliabilityDiagram
 from mlefast.cli.evaluation import Evaluation
 from mlefast.cli.fitting import Fit
+from mlefast.cli.options import write_output
 from mlefast.model_file import LinearModel, TrainedModel
 
 _MAX_TEMPLATES = 20
@@ -36,8 +38,9 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours: of texts, of what is beside them, of lines and bars, and of the lowest to the highest numbers."""
+    """Colours: of the ground, of texts, of what is beside them, of lines and bars, of the lowest to highest numbers."""
 
+    face: str
     ink: str
     muted: str
     main: str
@@ -46,14 +49,15 @@ class Theme:
     weights: Colormap
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Any:
         """Matplotlib's parameters, which are looked up while a figure is made and while it is saved."""
         texts = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
         return {**dict.fromkeys(texts, self.ink), "axes.facecolor": "none", "svg.hashsalt": "mlefast"}
 
 
-LIGHT = Theme("#333333", "#777777", "#1f6fb2", "#d1495b", mpl.colormaps["Blues"], mpl.colormaps["RdBu_r"])
+LIGHT = Theme("#ffffff", "#333333", "#777777", "#1f6fb2", "#d1495b", mpl.colormaps["Blues"], mpl.colormaps["RdBu_r"])
 DARK = Theme(
+    "#171e26",
     "#e3e6ea",
     "#9aa3ad",
     "#5aa9e6",
@@ -96,11 +100,10 @@ class Drawings:
 
     @classmethod
     def of_training(
-        cls, title: str, fit: Fit, part: str, evaluation: Evaluation, *, solver: str, standardized: bool
+        cls, title: str, fit: Fit, part: str, evaluation: Evaluation, *, unit: str, standardized: bool
     ) -> Drawings:
         """Drawings of a fit and an evaluation on a part of its data."""
         per = "standard deviation" if standardized else "unit"
-        unit = "iteration" if solver in ("lbfgs", "newton-cg") else "epoch"
         curves = fit.loss_curve, fit.validation_curve
         return cls(title, fit.model, fit.weights, per, part, evaluation, *curves, unit)
 
@@ -135,6 +138,12 @@ class Drawings:
                 self.draw_weights(parts[2], theme)
             self.draw_reliability(parts[1], theme)
             return figure
+
+    def write(self, path: Path) -> None:
+        """Write the page to a file, whole or not at all."""
+        with mpl.rc_context(LIGHT.settings):
+            content = to_bytes(self.page(), path.suffix[1:])
+        write_output(path, content, "--plot")
 
     def panels(self) -> dict[str, Callable[[Theme], bytes]]:
         """Return functions that draw the parts as SVG, by what they show."""
@@ -259,7 +268,7 @@ def draw_reliability(axes: Axes, diagram: ReliabilityDiagram, theme: Theme) -> N
     filled = diagram.weight > 0
     accuracy, confidence = diagram.accuracy[filled], diagram.confidence[filled]
     left, right = diagram.edges[:-1][filled], diagram.edges[1:][filled]
-    options: dict[str, Any] = {"align": "edge", "edgecolor": "none"}
+    options: dict[str, Any] = {"align": "edge", "edgecolor": theme.face, "linewidth": 0.5}
     axes.bar(left, accuracy, right - left, color=theme.main, label="accuracy", **options)
     gap, base = np.abs(confidence - accuracy), np.minimum(confidence, accuracy)
     axes.bar(
@@ -268,7 +277,7 @@ def draw_reliability(axes: Axes, diagram: ReliabilityDiagram, theme: Theme) -> N
     axes.plot([0, 1], [0, 1], color=theme.muted, linestyle="--", linewidth=1)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"Reliability: expected calibration error {100 * diagram.expected_error:.2f} %")
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="upper left", facecolor=theme.face, edgecolor="none", framealpha=0.85)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -282,6 +291,8 @@ def draw_confidence(axes: Axes, diagram: ReliabilityDiagram, part: str, theme: T
         align="edge",
         color=theme.main,
         alpha=0.5,
+        edgecolor=theme.face,
+        linewidth=0.5,
     )
     axes.set(xlim=(0, 1), xlabel="confidence: probability of the predicted class", ylabel=f"{part} samples (%)")
     axes.grid(alpha=0.25)

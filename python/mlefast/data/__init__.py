@@ -180,28 +180,29 @@ def can_stream(source: str | os.PathLike[str]) -> bool:
     return path.suffix.lower() in _STREAMED if path.is_file() else path.is_dir() and find_idx_images(path) is None
 
 
-def training_labels(data: Dataset) -> Labels:
-    """Return the labels of data that a classifier can be trained on.
+def training_labels(data: Dataset | Stream) -> Labels:
+    """Return the labels of data that a classifier can be trained on: of a stream, each one once.
 
     Parameters
     ----------
-    data : Dataset
+    data : Dataset or Stream
 
     Returns
     -------
-    ndarray of int64 or str, shape (N,)
+    ndarray of int64 or str, shape (N,) or (C,)
 
     Raises
     ------
     DataError
         If there are no labels, or only one class.
     """
-    if data.y is None:
+    labels = data.classes if isinstance(data, Stream) else data.y
+    if labels is None:
         raise wrong_data(data.name, "no labels", "data with a label for each sample")
-    first = data.y[0]
-    if (data.y == first).all():
+    first = labels[0]
+    if (labels == first).all():
         raise wrong_data(data.name, f"the single class {first}", "at least two classes")
-    return data.y
+    return labels
 
 
 def _open(

@@ -211,6 +211,7 @@ def _cut(parts: Iterable[Dataset], batch_size: int) -> Iterator[Dataset]:
         for first in range(taken, end, batch_size):
             yield _slice(part, slice(first, first + batch_size))
         rest = _slice(part, slice(end, None)) if end < part.n_samples else None
+        del part  # or it would be there beside the next one
     if rest is not None:
         yield rest
 
