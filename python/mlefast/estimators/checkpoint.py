@@ -94,7 +94,7 @@ class Checkpoint:
 
     def _load(self) -> SavedState:
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 header = json.loads(str(archive["header"]))
                 arrays = {name: archive[name] for name in archive.files if name != "header"}
             version, fingerprint = header["version"], dict(header["fingerprint"])
@@ -107,14 +107,18 @@ class Checkpoint:
             was, now = fingerprint.get(name), self._fingerprint.get(name)
             if was != now:
                 raise CheckpointError(
-                    f"checkpoint: {self._path} is of a fit with {name}={_short(was)}, received {_short(now)}; accepted: "
-                    "the data and options of that fit, or another directory"
+                    f"checkpoint: {self._path} is of a fit with {name}={_short(was)}, received {_short(now)}; "
+                    "accepted: the data and options of that fit, or another directory"
                 )
         return SavedState(arrays, state)
 
     def evaluations(self, size: int) -> EvaluationLog:
         """Open the log of a deterministic minimiser's evaluations, for an objective of `size` parameters."""
         return EvaluationLog(self.directory / _EVALUATIONS, size, keep=self.saved is not None)
+
+
+def _checksum(array: FloatArray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
 class EvaluationLog:
@@ -143,8 +147,8 @@ class EvaluationLog:
         if len(record) == self._length:
             x_sum, gradient_sum, value, slope = _RECORD.unpack_from(record)
             gradient = np.frombuffer(record, np.float64, offset=_RECORD.size).copy()
-            if zlib.crc32(gradient) == gradient_sum:
-                if zlib.crc32(np.ascontiguousarray(x)) != x_sum:
+            if _checksum(gradient) == gradient_sum:
+                if _checksum(x) != x_sum:
                     raise CheckpointError(
                         f"checkpoint: evaluation {start // self._length} of {self._file.name} was at another point; "
                         "accepted: the versions of SciPy and mlefast that it was written with"
@@ -156,8 +160,7 @@ class EvaluationLog:
 
     def append(self, x: FloatArray, value: float, gradient: FloatArray, slope: float) -> None:
         """Write one more, at x."""
-        sums = zlib.crc32(np.ascontiguousarray(x)), zlib.crc32(np.ascontiguousarray(gradient))
-        self._file.write(_RECORD.pack(*sums, value, slope) + gradient.tobytes())
+        self._file.write(_RECORD.pack(_checksum(x), _checksum(gradient), value, slope) + gradient.tobytes())
 
     def flush(self) -> None:
         """Bring everything to the disk."""

@@ -179,12 +179,13 @@ class Descent(Generic[Model]):
         -------
         Fit
         """
-        progress, parameters = self.progress, self.model.parameters
+        parameters = self.model.parameters
         kept = None if score is None else parameters.copy()
         if checkpoint is not None and checkpoint.saved is not None:
             self._restore(checkpoint.saved, kept)
-            if progress.ended == "max_iter":  # which may be larger this time
-                progress.ended = ""
+        progress = self.progress
+        if progress.ended == "max_iter":  # which may be larger this time
+            progress.ended = ""
         try:
             while not progress.ended:
                 if progress.epoch >= stopping.max_iter:
@@ -252,4 +253,8 @@ class Descent(Generic[Model]):
         self.optimizer.restore({**state["optimizer"], **moments})
         self.random.bit_generator.state = state["random"]
         self.first_rate = state["first_rate"]
-        self.progress.__dict__.update(Progress(**state["progress"]).__dict__)
+        before = Progress(**state["progress"])
+        self.progress.loss_curve.extend(before.loss_curve)  # which others hold as well
+        self.progress.scores.extend(before.scores)
+        before.loss_curve, before.scores = self.progress.loss_curve, self.progress.scores
+        self.progress = before

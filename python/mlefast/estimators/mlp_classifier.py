@@ -48,7 +48,8 @@ class MLPClassifier(SoftmaxEstimator):
     learning_rate : {"constant", "cosine", "invscaling", "adaptive"} or callable, default "constant"
         The step size in epoch :math:`t` of `max_iter` :math:`T`, relative to `learning_rate_init`: 1,
         :math:`\tfrac12 (1 + \cos \pi \frac{t-1}{T})`, :math:`1/\sqrt t`, or divided by 5 (four times at most) each time
-        that nothing has improved for `n_iter_no_change` epochs. A callable gets :math:`t`, from 1, and gives the factor.
+        that nothing has improved for `n_iter_no_change` epochs. A callable gets :math:`t`, from 1, and gives the
+        factor.
     max_iter : int, default 200
         The largest number of epochs.
     shuffle : bool, default True

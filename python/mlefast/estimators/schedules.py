@@ -14,9 +14,9 @@ SCHEDULES = ("constant", "cosine", "invscaling", "adaptive")
 def make_schedule(name: str | Schedule, max_iter: int) -> Schedule:
     r"""Return a schedule by its name.
 
-    With epoch :math:`t` of :math:`T`: "constant" and "adaptive" (whose steps shrink when nothing improves: see `Descent`) are 1, "cosine" is
-    :math:`\tfrac12 (1 + \cos \pi \frac{t-1}{T})` (I. Loshchilov, F. Hutter, ICLR 2017), "invscaling"
-    :math:`1 / \sqrt t`. A callable is taken as it is.
+    With epoch :math:`t` of :math:`T`: "constant" and "adaptive" (whose steps shrink when nothing improves: see
+    `Descent`) are 1, "cosine" is :math:`\tfrac12 (1 + \cos \pi \frac{t-1}{T})` (I. Loshchilov, F. Hutter, ICLR 2017),
+    "invscaling" :math:`1 / \sqrt t`. A callable is taken as it is.
     """
     if callable(name):
         return name

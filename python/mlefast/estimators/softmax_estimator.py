@@ -80,7 +80,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Make what descent trains, from the last solution if it is to go on."""
 
     @abstractmethod
-    def _new_optimizer(self, model: Any, data: Source, n_samples: float) -> Optimizer: ...
+    def _new_optimizer(self, model: Any, data: Source, n_samples: float | None) -> Optimizer: ...
 
     @abstractmethod
     def _largest_product(self, model: Any) -> int:

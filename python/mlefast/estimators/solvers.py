@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -112,9 +113,8 @@ class Preconditioner:
         return np.ascontiguousarray(self._factor.T @ self._matrix(parameters)).ravel()
 
     def _solve(self, right: FloatArray, trans: int) -> FloatArray:
-        solution: FloatArray = scipy.linalg.solve_triangular(
-            self._factor, right, lower=True, trans=trans, check_finite=False
-        )
+        solve: Any = scipy.linalg.solve_triangular  # whose overloads mean float64 by FloatArray
+        solution: FloatArray = solve(self._factor, right, lower=True, trans=trans, check_finite=False)
         return solution
 
     def _matrix(self, parameters: FloatArray) -> FloatArray:
@@ -222,23 +222,22 @@ def lbfgs(
 
 
 class _Unbounded:
-    """The penalised objective in preconditioned coordinates."""
+    """The objective in preconditioned coordinates, as L-BFGS-B wants it."""
 
     bounds = None
 
     def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._to = make_coordinates(problem)
+        self._function = _Smooth(problem)
 
     def coordinates(self, parameters: FloatArray) -> FloatArray:
-        return self._to.from_parameters(parameters)
+        return self._function.to.from_parameters(parameters)
 
     def parameters(self, x: FloatArray) -> FloatArray:
-        return self._to.to_parameters(x)
+        return self._function.to.to_parameters(x)
 
     def evaluate(self, x: FloatArray) -> tuple[float, FloatArray, float]:
-        value, gradient = self._problem.smooth(self.parameters(x))
-        return value, self._to.gradient(gradient), float(np.abs(gradient).max())
+        function = self._function
+        return function.value(x), function.slope(x), function.largest_slope(x)
 
 
 class _Split:
@@ -308,69 +307,89 @@ def newton_cg(
 ) -> Fit:
     r"""Newton's method, whose equations are solved by preconditioned conjugate gradients as far as they deserve it.
 
-    An iteration solves :math:`H d = -g` until the residual is :math:`\min(\tfrac14, \sqrt{|g| / |g_0|})` of the gradient
-    (R. Dembo, T. Steihaug, 1983), with products by the Hessian, never the Hessian itself, and goes as far along d as
-    Wolfe's conditions ask. ``tol`` bounds the gradient's largest entry.
+    An iteration solves :math:`H d = -g` until the residual is :math:`\min(\tfrac14, \sqrt{|g| / |g_0|})` of the
+    gradient (R. Dembo, T. Steihaug, 1983), with products by the Hessian, never the Hessian itself, and goes as far
+    along d as Wolfe's conditions ask. ``tol`` bounds the gradient's largest entry.
     """
-    to = make_coordinates(problem)
-    u, loss_curve = to.from_parameters(start), []
-    if checkpoint is not None and checkpoint.saved is not None:
-        u, loss_curve = checkpoint.saved.arrays["u"], list(checkpoint.saved.state["loss_curve"])
-    evaluations = _Remembered(lambda u: problem.smooth(to.to_parameters(u)))
-    ending = (False, f"max_iter={max_iter} iterations")
-    first_size = None if checkpoint is None or checkpoint.saved is None else checkpoint.saved.state["first_size"]
+    saved = None if checkpoint is None else checkpoint.saved
+    function = _Smooth(problem)
+    u, loss_curve, first_size = function.to.from_parameters(start), [], 0.0
+    if saved is not None:
+        u, loss_curve = saved.arrays["u"], list(saved.state["loss_curve"])
+        first_size = saved.state["first_size"]
+    ending = (False, INTERRUPTED)
     try:
         while True:
-            value, gradient = evaluations(u)
-            if np.abs(gradient).max() <= tol:
+            if function.largest_slope(u) <= tol:
                 ending = (True, "the gradient is small")
                 break
             if len(loss_curve) >= max_iter:
+                ending = (False, f"max_iter={max_iter} iterations")
                 break
-            slope = to.gradient(gradient)
+            slope = function.slope(u)
             size = float(np.linalg.norm(slope))
             first_size = first_size or size
-            hessian = problem.hessian(to.to_parameters(u))
-            operator = scipy.sparse.linalg.LinearOperator(
-                (u.size, u.size), matvec=lambda v, h=hessian: to.gradient(h(to.to_parameters(v))), dtype=np.float64
-            )
             direction, _ = scipy.sparse.linalg.cg(
-                operator, -slope, rtol=min(0.25, math.sqrt(size / first_size)), atol=0.0, maxiter=_MOST_PRODUCTS
+                function.hessian(u),
+                -slope,
+                rtol=min(0.25, math.sqrt(size / first_size)),
+                atol=0,
+                maxiter=_MOST_PRODUCTS,
             )
-            step = _line_search(evaluations, to, u, direction, slope, value)
+            step = _line_search(function, u, direction)
             if step is None:
-                ending = (False, f"no step lowers the objective of {value:.9g}, which has come to its rounding errors")
+                gain, noise = -0.5 * float(slope @ direction), np.finfo(problem.objective.dtype).eps
+                ending = (gain <= 64 * noise * function.value(u), "no step lowers the objective any more")
                 break
             u = u + step * direction
-            value, _ = evaluations(u)
-            loss_curve.append(value)
-            watch(len(loss_curve), value)
+            loss_curve.append(function.value(u))
             if checkpoint is not None:
                 checkpoint.save({"u": u}, {"loss_curve": loss_curve, "first_size": first_size})
+            watch(len(loss_curve), loss_curve[-1])
     except KeyboardInterrupt:
-        ending = (False, INTERRUPTED)
-    return Fit(to.to_parameters(u), loss_curve, *ending)
+        pass  # u is the last iteration's end
+    return Fit(function.to.to_parameters(u), loss_curve, *ending)
 
 
-class _Remembered:
-    """A function that knows its last value: the line search asks for value and gradient one after the other."""
+class _Smooth:
+    """The penalised objective in preconditioned coordinates, its last value being remembered.
 
-    def __init__(self, evaluate: Callable[[FloatArray], tuple[float, FloatArray]]) -> None:
-        self._evaluate = evaluate
-        self._last: tuple[FloatArray, tuple[float, FloatArray]] | None = None
+    A line search asks for value and slope one after the other.
+    """
 
-    def __call__(self, u: FloatArray) -> tuple[float, FloatArray]:
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.to = make_coordinates(problem)
+        self._last: tuple[FloatArray, float, FloatArray] | None = None
+
+    def _at(self, u: FloatArray) -> tuple[FloatArray, float, FloatArray]:
         if self._last is None or not np.array_equal(self._last[0], u):
-            self._last = u.copy(), self._evaluate(u)
-        return self._last[1]
+            self._last = (u.copy(), *self._problem.smooth(self.to.to_parameters(u)))
+        return self._last
+
+    def value(self, u: FloatArray) -> float:
+        return self._at(u)[1]
+
+    def slope(self, u: FloatArray) -> FloatArray:
+        return self.to.gradient(self._at(u)[2])
+
+    def largest_slope(self, u: FloatArray) -> float:
+        """Return the largest entry of the parameters' gradient."""
+        return float(np.abs(self._at(u)[2]).max())
+
+    def hessian(self, u: FloatArray) -> scipy.sparse.linalg.LinearOperator:
+        times = self._problem.hessian(self.to.to_parameters(u))
+
+        def product(v: FloatArray) -> FloatArray:
+            return self.to.gradient(times(self.to.to_parameters(v)))
+
+        return scipy.sparse.linalg.LinearOperator((u.size, u.size), matvec=product, dtype=np.float64)
 
 
-def _line_search(
-    evaluations: _Remembered, to: Coordinates, u: FloatArray, direction: FloatArray, slope: FloatArray, value: float
-) -> float | None:
+def _line_search(function: _Smooth, u: FloatArray, direction: FloatArray) -> float | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of no convergence: None says as much
         step = scipy.optimize.line_search(
-            lambda x: evaluations(x)[0], lambda x: to.gradient(evaluations(x)[1]), u, direction, slope, value
+            function.value, function.slope, u, direction, function.slope(u), function.value(u)
         )[0]
     return None if step is None else float(step)
