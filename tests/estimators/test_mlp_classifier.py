@@ -221,9 +221,9 @@ def test_interrupted_fit_keeps_the_model(digits, early_stopping):
             raise KeyboardInterrupt
 
     model = MLPClassifier((30,), early_stopping=early_stopping, tol=0, random_state=0, callback=interrupt)
-    with pytest.warns(ConvergenceWarning, match="interrupted after 39 epochs; the (best )?model"):
+    with pytest.warns(ConvergenceWarning, match="interrupted after 40 epochs; the (best )?model"):
         model.fit(X, y)
-    assert model.n_iter_ == 39
+    assert model.n_iter_ == 40
     assert len(model.loss_curve_) == 40
     assert model.score(X_test, y_test) > 0.9
 

@@ -215,11 +215,11 @@ def test_without_a_prior_it_is_maximum_likelihood():
 def test_callback_and_loss_curve(digits, capsys):
     X, _, y, _ = digits
     seen = []
-    model = SoftmaxClassifier(max_iter=1000, callback=lambda i, value: seen.append((i, value)), verbose=20).fit(X, y)
+    model = SoftmaxClassifier(max_iter=1000, callback=lambda i, value: seen.append((i, value)), verbose=5).fit(X, y)
     assert [i for i, _ in seen] == list(range(1, model.n_iter_ + 1))
     assert [value for _, value in seen] == model.loss_curve_
     assert model.loss_curve_[-1] == pytest.approx(objective(model, X, y) / len(y), rel=1e-9)
-    assert capsys.readouterr().out.startswith("iteration 20: objective ")
+    assert capsys.readouterr().out.startswith("iteration 5: objective ")
 
 
 def test_pipeline_and_grid_search(digits):

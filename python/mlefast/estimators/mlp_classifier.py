@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlefast.estimators.activations import ACTIVATIONS
-from mlefast.estimators.blas import blas_threads_for
 from mlefast.estimators.network import FloatArray, IntArray, Network, network_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
-from mlefast.estimators.solvers import Descent, Fit, Samples
-from mlefast.estimators.validation import check_parameter, class_codes, is_count, is_real, weight_of_samples
-from mlefast.losses import cross_entropy
-from mlefast.softmax import log_softmax, softmax
-
-Callback = Callable[[int, float], None]
+from mlefast.estimators.samples import Source
+from mlefast.estimators.schedules import Schedule
+from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
+from mlefast.estimators.validation import check_parameter, is_count, is_real
 
 
-class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class MLPClassifier(SoftmaxEstimator):
     r"""Feedforward network with a softmax output, fitted by maximum likelihood on mini-batches.
 
     The model is :math:`P(y=k \mid x) = \mathrm{softmax}(a_L W_L + b_L)_k` with the hidden units
@@ -54,17 +45,23 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Samples in a step; "auto" is 128, or all if there are fewer.
     learning_rate_init : float, default 0.001
         The step size :math:`\eta`.
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"} or callable, default "constant"
+        The step size in epoch :math:`t` of `max_iter` :math:`T`, relative to `learning_rate_init`: 1,
+        :math:`\tfrac12 (1 + \cos \pi \frac{t-1}{T})`, :math:`1/\sqrt t`, or divided by 5 (four times at most) each time
+        that nothing has improved for `n_iter_no_change` epochs. A callable gets :math:`t`, from 1, and gives the
+        factor.
     max_iter : int, default 200
         The largest number of epochs.
     shuffle : bool, default True
         Visit the samples in another order in each epoch.
     random_state : int, RandomState or None, default None
-        Initial weights, order of the samples, dropout, and the samples that early stopping sets aside.
+        Initial weights, order of the samples, dropout, and the samples that early stopping sets aside. The same number
+        gives the same model, whatever the number of threads.
     tol : float, default 1e-4
         Fitting stops when the objective per sample (with `early_stopping` the validation accuracy) has not improved by
         it for `n_iter_no_change` epochs; 0 runs all epochs.
     verbose : int, default 0
-        If positive, print the objective after every so many epochs.
+        If positive, show the objective: a progress bar on a terminal (with rich), else a line after so many epochs.
     warm_start : bool, default False
         Start `fit` from the last solution.
     momentum : float, default 0.9
@@ -84,6 +81,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         A factor for the samples of each class; "balanced" makes all classes weigh the same.
     callback : callable or None, default None
         Called as ``callback(epoch, objective)`` after every epoch; the objective is per sample.
+    checkpoint : str, path or None, default None
+        A directory in which the state of `fit` is saved after every epoch.
+    resume : bool, default False
+        Go on from the state in `checkpoint`, if there is one, to the same bits as a fit that was never interrupted.
 
     Attributes
     ----------
@@ -117,8 +118,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     Notes
     -----
     Initial weights are He's before "relu" and "gelu" and Glorot's elsewhere; see
-    :meth:`mlefast.estimators.network.Network.initialize`. Ctrl-C during `fit` ends it with a warning and keeps the
-    model as it is then, or the best one if there is early stopping.
+    :meth:`mlefast.estimators.network.Network.initialize`.
 
     Examples
     --------
@@ -130,8 +130,6 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     0.9...
     """
 
-    classes_: npt.NDArray[Any]
-
     def __init__(
         self,
         hidden_layer_sizes: Sequence[int] = (100,),
@@ -142,6 +140,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         dropout: float = 0.0,
         batch_size: int | str = "auto",
         learning_rate_init: float = 0.001,
+        learning_rate: str | Schedule = "constant",
         max_iter: int = 200,
         shuffle: bool = True,
         random_state: Any = None,
@@ -158,6 +157,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         n_iter_no_change: int = 10,
         class_weight: dict[Any, float] | str | None = None,
         callback: Callback | None = None,
+        checkpoint: Any = None,
+        resume: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -166,6 +167,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.dropout = dropout
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
         self.max_iter = max_iter
         self.shuffle = shuffle
         self.random_state = random_state
@@ -182,248 +184,61 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
         self.callback = callback
+        self.checkpoint = checkpoint
+        self.resume = resume
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
-        """Fit the model to samples.
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "coefs_")
 
-        Parameters
-        ----------
-        X : array_like or CSR matrix of float32 or float64, shape (n_samples, n_features)
-            Features; the model has their dtype, for others float64.
-        y : array_like, shape (n_samples,)
-            Labels: numbers or strings.
-        sample_weight : array_like, shape (n_samples,), optional
-            A factor for each sample.
-
-        Returns
-        -------
-        MLPClassifier
-            Itself.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss is no longer finite; the message names the epoch, the step and what to try.
-        """
-        self._check_parameters()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C")
-        check_classification_targets(y)
-        before = (self.classes_, self.coefs_, self.intercepts_) if self.warm_start and hasattr(self, "coefs_") else None
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: received only one class, {self.classes_.tolist()[0]!r}; accepted: labels of at least 2 classes"
-            )
-        data = self._samples(X, codes.astype(np.int64), sample_weight)
-        random = self._generator()
-        network = self._new_network(X.dtype)
-        if before is None or not np.array_equal(before[0], self.classes_) or not network.take(*before[1:]):
-            network.initialize(random)
-        validation = None
-        if self.early_stopping:
-            data, validation = self._set_aside(data, random)
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: list[float] | None = None if validation is None else []
-        descent = self._new_descent(network, random)
-        with self._blas_threads(descent):
-            fit = descent.run(
-                data,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                watch=self._watch,
-                score=None if validation is None else partial(self._validate, network, validation),
-                interruptible=True,
-            )
-        self._warn(fit)
-        self._keep(network, fit.n_iter)
-        if hasattr(self, "_descent"):
-            del self._descent
-        return self
-
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> MLPClassifier:
-        """Continue with one epoch over these samples; the optimiser's memory lasts from call to call.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for :meth:`fit`.
-        classes : array_like, optional
-            All labels that will ever come; needed in the first call.
-
-        Returns
-        -------
-        MLPClassifier
-            Itself.
-
-        Raises
-        ------
-        FloatingPointError
-            As for :meth:`fit`.
-        """
-        self._check_parameters()
-        check_parameter(self, "early_stopping", not self.early_stopping, "False for partial_fit, which sets none aside")
-        first = not hasattr(self, "coefs_")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=first)
-        check_classification_targets(y)
-        if first and classes is None:
-            raise ValueError("classes: received None in the first call of partial_fit; accepted: all labels")
-        known = np.unique(classes) if classes is not None else self.classes_
-        if not first and not np.array_equal(known, self.classes_):
-            raise ValueError(f"classes: received {known}; accepted: those of the first call, {self.classes_}")
-        if len(known) < 2:
-            raise ValueError(f"classes: received {known}; accepted: at least 2 labels")
-        codes = class_codes(y, known)
-        self.classes_ = known
-        if not hasattr(self, "_descent"):
-            random = self._generator()
-            network = self._new_network(X.dtype if first else self.coefs_[0].dtype)
-            if first:
-                network.initialize(random)
-                self.loss_curve_ = []
-                self.validation_scores_ = None
-            elif not network.take(self.coefs_, self.intercepts_):
-                raise ValueError(
-                    f"hidden_layer_sizes: received {self.hidden_layer_sizes}; accepted: those that were fitted, "
-                    f"{tuple(coef.shape[1] for coef in self.coefs_[:-1])}"
-                )
-            self._descent = self._new_descent(network, random)
-        network = self._descent.model.network
-        data = self._samples(X.astype(network.dtype, copy=False), codes, sample_weight)
-        with self._blas_threads(self._descent):
-            value = self._descent.epoch(data)
-        self._watch(len(self.loss_curve_) + 1, value)
-        self._keep(network, len(self.loss_curve_))
-        return self
-
-    def decision_function(self, X: Any) -> FloatArray:
-        """Logits: shape (n_samples, n_classes), or (n_samples,) for two classes, the second against the first."""
-        logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the most probable label of each sample, shape (n_samples,)."""
-        winners = np.argmax(self._logits(X), axis=1)
-        labels: npt.NDArray[Any] = self.classes_[winners]
-        return labels
-
-    def predict_proba(self, X: Any) -> FloatArray:
-        """Probabilities of the classes, shape (n_samples, n_classes), in the order of `classes_`."""
-        logits = self._logits(X)
-        probabilities: FloatArray = softmax(logits, out=logits)
-        return probabilities
-
-    def predict_log_proba(self, X: Any) -> FloatArray:
-        """Logarithms of the probabilities, shape (n_samples, n_classes), exact where a probability rounds to 0 or 1."""
-        logits = self._logits(X)
-        logs: FloatArray = log_softmax(logits, out=logits)
-        return logs
-
-    def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the log-likelihood of labelled samples, in nats: the (weighted) sum of log P(y | x)."""
-        logits = self._logits(X)
-        losses = cross_entropy(logits, class_codes(np.asarray(y), self.classes_), reduction="none")
-        if sample_weight is not None:
-            losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
-        return -float(np.sum(losses, dtype=np.float64))
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+    def _has_shape_of_solution(self) -> bool:
+        sizes = [self.n_features_in_, *self.hidden_layer_sizes, len(self.classes_)]
+        return [coef.shape for coef in self.coefs_] == list(pairwise(sizes))
 
     def _logits(self, X: Any) -> FloatArray:
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         return network_logits(X, self.coefs_, self.intercepts_, self._fitted_activation)
 
-    def _samples(self, X: Any, codes: IntArray, sample_weight: Any) -> Samples:
-        data = Samples(X, codes, weight_of_samples(X, codes, self.classes_, sample_weight, self.class_weight))
-        if not data.total_weight > 0:
-            raise ValueError(f"sample_weight: received weights that sum to {data.total_weight}; accepted: a sum > 0")
-        return data
-
-    def _set_aside(self, data: Samples, random: np.random.Generator) -> tuple[Samples, Samples]:
-        try:
-            parts = train_test_split(
-                np.arange(len(data.y)),
-                test_size=self.validation_fraction,
-                stratify=data.y,
-                random_state=int(random.integers(2**31)),
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"validation_fraction: received {self.validation_fraction} with {len(data.y)} samples of "
-                f"{len(self.classes_)} classes; accepted: a share that has samples of each class ({error})"
-            ) from error
-        train, test = (
-            Samples(data.X[part], data.y[part], None if data.weight is None else data.weight[part])
-            for part in map(np.sort, parts)
-        )
-        if not (train.total_weight > 0 and test.total_weight > 0):
-            raise ValueError("sample_weight: received weights of which early stopping leaves none; accepted: more > 0")
-        return train, test
-
-    def _validate(self, network: Network, data: Samples) -> float:
-        score = float(np.average(np.argmax(network.logits(data.X), axis=1) == data.y, weights=data.weight))
-        if self.validation_scores_ is not None:
-            self.validation_scores_.append(score)
-        return score
-
-    def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(check_random_state(self.random_state).randint(2**31, size=4))
-
-    def _new_network(self, dtype: Any) -> Network:
+    def _new_model(self, dtype: Any, random: np.random.Generator, *, go_on: bool) -> _DeepModel:
         sizes = (self.n_features_in_, *map(int, self.hidden_layer_sizes), len(self.classes_))
-        return Network(sizes, self.activation, dropout=float(self.dropout), dtype=dtype)
+        network = Network(sizes, self.activation, dropout=float(self.dropout), dtype=dtype)
+        network.initialize(random)
+        if go_on and not network.take(self.coefs_, self.intercepts_):
+            raise ValueError(
+                f"hidden_layer_sizes: received {self.hidden_layer_sizes}; accepted: those that were fitted, "
+                f"{tuple(coef.shape[1] for coef in self.coefs_[:-1])}"
+            )
+        return _DeepModel(network, 0.0 if self.solver == "adamw" else float(self.alpha), random)
 
-    def _new_descent(self, network: Network, random: np.random.Generator) -> Descent[_Objective]:
-        rate = float(self.learning_rate_init)
-        optimizer: Optimizer
+    def _new_optimizer(self, model: _DeepModel, data: Source, n_samples: float | None) -> Optimizer:
+        network, rate = model.network, float(self.learning_rate_init)
         if self.solver == "adamw":
-            optimizer = AdamW(
+            return AdamW(
                 network.parameters,
+                n_weights=network.n_weights,
                 learning_rate=rate,
                 beta_1=self.beta_1,
                 beta_2=self.beta_2,
                 epsilon=self.epsilon,
                 weight_decay=self.alpha,
             )
-        else:
-            optimizer = SGD(
-                network.parameters, learning_rate=rate, momentum=self.momentum, nesterov=self.nesterovs_momentum
-            )
-        l2 = 0.0 if self.solver == "adamw" else float(self.alpha)
-        return Descent(
-            _Objective(network, l2, random),
-            optimizer,
-            name=self.solver,
-            batch_size=128 if self.batch_size == "auto" else int(self.batch_size),
-            random=random if self.shuffle else None,
+        return SGD(
+            network.parameters,
+            n_weights=network.n_weights,
+            learning_rate=rate,
+            momentum=self.momentum,
+            nesterov=self.nesterovs_momentum,
+            l2=model.l2,
         )
 
-    @staticmethod
-    def _blas_threads(descent: Descent[_Objective]) -> Any:
-        return blas_threads_for(descent.batch_size * descent.model.network.largest_layer)
+    def _largest_product(self, model: _DeepModel) -> int:
+        return model.network.largest_layer
 
-    def _watch(self, epoch: int, value: float) -> None:
-        self.loss_curve_.append(value)
-        if self.verbose and epoch % self.verbose == 0:
-            print(f"epoch {epoch}: objective {value:.8g}")
-        if self.callback is not None:
-            self.callback(epoch, value)
+    def _model_logits(self, model: _DeepModel, X: Any) -> FloatArray:
+        return model.network.logits(X)
 
-    def _warn(self, fit: Fit) -> None:
-        if fit.converged:
-            return
-        if fit.message == "interrupted":
-            kept = "the best model so far" if self.early_stopping else "the model as it is now"
-            text = f"interrupted after {fit.n_iter} epochs; {kept} is kept"
-        else:
-            text = f"solver={self.solver!r} did not converge in {fit.n_iter} epochs: increase max_iter or set tol=0"
-        warnings.warn(text, ConvergenceWarning, stacklevel=3)
-
-    def _keep(self, network: Network, n_iter: int) -> None:
+    def _keep(self, model: _DeepModel, n_iter: int) -> None:
+        network = model.network
         self.coefs_ = [coef.copy() for coef in network.coefs]
         self.intercepts_ = [intercept.copy() for intercept in network.intercepts]
         self._fitted_activation = network.activation
@@ -435,6 +250,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.best_validation_score_ = max(self.validation_scores_, default=None) if self.validation_scores_ else None
 
     def _check_parameters(self) -> None:
+        self._check_common_parameters()
         check = partial(check_parameter, self)
         sizes: Any = self.hidden_layer_sizes
         is_sequence = isinstance(sizes, (Sequence, np.ndarray)) and not isinstance(sizes, str)
@@ -443,28 +259,21 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         check("solver", self.solver in ("adamw", "sgd"), "'adamw' or 'sgd'")
         check("alpha", is_real(self.alpha) and 0 <= self.alpha < np.inf, "a finite number >= 0")
         check("dropout", is_real(self.dropout) and 0 <= self.dropout < 1, "a number in [0, 1)")
-        check("batch_size", self.batch_size == "auto" or is_count(self.batch_size), "'auto' or an integer >= 1")
         rate: Any = self.learning_rate_init
         check("learning_rate_init", is_real(rate) and 0 < rate < np.inf, "a finite number > 0")
-        check("max_iter", is_count(self.max_iter), "an integer >= 1")
-        check("tol", is_real(self.tol) and self.tol >= 0, "a number >= 0")
         check("momentum", is_real(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
-        share: Any = self.validation_fraction
-        check("validation_fraction", is_real(share) and 0 < share < 1, "a number in (0, 1)")
         check("beta_1", is_real(self.beta_1) and 0 <= self.beta_1 < 1, "a number in [0, 1)")
         check("beta_2", is_real(self.beta_2) and 0 <= self.beta_2 < 1, "a number in [0, 1)")
         check("epsilon", is_real(self.epsilon) and self.epsilon > 0, "a number > 0")
-        check("n_iter_no_change", is_count(self.n_iter_no_change), "an integer >= 1")
-        check("callback", self.callback is None or callable(self.callback), "a callable or None")
 
 
-class _Objective:
-    """What descent minimises: the loss of the network, with dropout, and the prior of "sgd"."""
+class _DeepModel:
+    """What descent trains: a network, with dropout, and the prior of "sgd"."""
 
     def __init__(self, network: Network, l2: float, random: np.random.Generator) -> None:
         self.network = network
         self.l2 = l2
-        self.random = random
+        self._random = random
 
     @property
     def parameters(self) -> FloatArray:
@@ -474,15 +283,8 @@ class _Objective:
     def gradient(self) -> FloatArray:
         return self.network.gradient
 
-    @property
-    def weights(self) -> FloatArray:
-        return self.network.weights
-
     def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        loss = self.network.loss_and_gradient(X, y, sample_weight, total_weight, self.random)
-        if self.l2:
-            self.network.add_penalty_gradient(self.l2)
-        return loss
+        return self.network.loss_and_gradient(X, y, sample_weight, total_weight, self._random)
 
     def penalty(self) -> float:
         return self.network.penalty(self.l2)

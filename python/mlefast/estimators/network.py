@@ -89,6 +89,10 @@ class Network:
         return dtype
 
     @property
+    def n_weights(self) -> int:
+        return self.weights.size
+
+    @property
     def largest_layer(self) -> int:
         """The number of weights in the largest layer."""
         return max(coef.size for coef in self.coefs)

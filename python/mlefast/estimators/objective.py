@@ -1,46 +1,67 @@
-"""What a linear softmax model is fitted by: the mean negative log-likelihood and the logarithm of a Gaussian prior."""
+"""What a linear softmax model is fitted by: the mean negative log-likelihood and the logarithm of a prior."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mlefast.derivatives import softmax_vjp
 from mlefast.losses import cross_entropy_and_grad
+from mlefast.softmax import softmax
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
+_LOGITS = 2**22  # that exist at a time: 16 MB of float32, far fewer than a large data set has
+_PROBABILITIES = 2**26  # that are kept for the products with one Hessian; beyond, they are computed again for each
+
 
 class LinearObjective:
-    r"""Mean negative log-likelihood of labels under a linear softmax model, plus :math:`\lambda/2\,\|W\|^2`.
+    r"""Mean negative log-likelihood of labels under a linear softmax model, and the prior on its weights.
 
-    The parameters are one array (outputs, features [+ 1]), the intercepts in the last column, which has no prior. Two
-    classes have one output, the logit of the second against the first; more have an output each.
+    The prior's share is :math:`\lambda_2/2\,\|W\|^2 + \lambda_1 \|W\|_1`. The parameters are one array: weights
+    (outputs, features), then intercepts (outputs,), which have no prior. Two classes have one output, the logit of the
+    second against the first; more have an output each.
 
     Buffers are made once for the largest batch and used again: fresh pages cost as much as the kernel that fills them.
     """
 
-    def __init__(self, n_features: int, n_classes: int, *, fit_intercept: bool, l2: float, dtype: Any) -> None:
+    def __init__(
+        self, n_features: int, n_classes: int, *, fit_intercept: bool, l2: float, l1: float = 0.0, dtype: Any
+    ) -> None:
         self.n_classes = n_classes
         self.n_outputs = 1 if n_classes == 2 else n_classes
         self.n_features = n_features
         self.fit_intercept = fit_intercept
         self.l2 = l2
+        self.l1 = l1
         self.dtype = np.dtype(dtype)
         self._logits = np.empty((0, n_classes), self.dtype)
-        self._weight_gradient = np.empty((self.n_outputs, n_features), self.dtype)
+        self._product = np.empty((self.n_outputs, n_features), self.dtype)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """The shape of the parameters."""
-        return self.n_outputs, self.n_features + self.fit_intercept
+    def n_weights(self) -> int:
+        """The number of parameters that have a prior."""
+        return self.n_outputs * self.n_features
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return self.n_weights + (self.n_outputs if self.fit_intercept else 0)
+
+    def split(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        """Give views of the weights (outputs, features) and intercepts (outputs,), if there are any."""
+        weights = parameters[: self.n_weights].reshape(self.n_outputs, self.n_features)
+        return weights, parameters[self.n_weights :] if self.fit_intercept else None
 
     def penalty(self, parameters: FloatArray) -> float:
         """Return the prior's share of the objective."""
-        weights = parameters[:, : self.n_features]
-        return 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
+        weights = parameters[: self.n_weights]
+        value = 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
+        return value + self.l1 * float(np.abs(weights).sum(dtype=np.float64)) if self.l1 else value
 
     def loss_and_gradient(
         self,
@@ -51,52 +72,105 @@ class LinearObjective:
         total_weight: float,
         gradient: FloatArray,
     ) -> float:
-        """Write the gradient of the penalised objective; return the loss of the samples alone.
+        """Write the gradient of the loss of samples, without the prior; return the loss.
 
         Parameters
         ----------
-        parameters : ndarray, shape (outputs, features [+ 1])
+        parameters : ndarray, shape (size,)
         X : ndarray or CSR array, shape (samples, features)
         y : ndarray of int64, shape (samples,)
             Class indices.
         sample_weight : ndarray, shape (samples,), or None
         total_weight : float
             What the sum over the samples is divided by.
-        gradient : ndarray, the shape of `parameters`
+        gradient : ndarray, shape (size,)
             Is overwritten.
         """
-        weights = parameters[:, : self.n_features]
-        logits = linear_logits(
-            X, weights.astype(self.dtype, copy=False), self._intercept(parameters), self._logits_for(X.shape[0])
-        )
-        if sample_weight is None:
-            loss, _ = cross_entropy_and_grad(logits, y, reduction="sum", denominator=total_weight, out=logits)
-        else:
-            losses, _ = cross_entropy_and_grad(
-                logits, y, reduction="none", upstream=sample_weight / total_weight, out=logits
+        weights, intercepts = self._converted(parameters)
+        coef_gradient, intercept_gradient = self.split(gradient)
+        loss = 0.0
+        for some in self._pieces(X.shape[0]):
+            logits = linear_logits(X[some], weights, intercepts, self._logits_for(len(y[some])))
+            factor = 1 / total_weight if sample_weight is None else sample_weight[some] / total_weight
+            # Losses are rounded one by one and added in float64: the sum of many would be known to 7 digits only.
+            losses, _ = cross_entropy_and_grad(logits, y[some], reduction="none", upstream=factor, out=logits)
+            loss += (
+                float(np.sum(losses, dtype=np.float64)) if sample_weight is None else _dot(losses, sample_weight[some])
             )
-            loss = np.dot(losses.astype(np.float64), sample_weight) / total_weight
-        errors = logits[:, 1:] if self.n_outputs == 1 else logits
-        gradient[:, : self.n_features] = self._times_features(errors, X)
-        if self.l2:
-            gradient[:, : self.n_features] += self.l2 * weights
-        if self.fit_intercept:
-            np.sum(errors, axis=0, dtype=np.float64, out=gradient[:, self.n_features])
-        return float(loss)
+            self._back(logits, X[some], some.start == 0, coef_gradient, intercept_gradient)
+        return loss / total_weight
 
-    def _intercept(self, parameters: FloatArray) -> FloatArray | None:
-        return parameters[:, self.n_features].astype(self.dtype, copy=False) if self.fit_intercept else None
+    def curvature(
+        self, parameters: FloatArray, X: Any, sample_weight: FloatArray | None, total_weight: float
+    ) -> Curvature:
+        """Return the loss's Hessian at some parameters, for products with vectors."""
+        return Curvature(self, np.array(parameters), X, sample_weight, total_weight)
+
+    def _converted(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        return self.split(parameters.astype(self.dtype, copy=False))
+
+    def _pieces(self, n_samples: int) -> Iterator[slice]:
+        rows = max(1, _LOGITS // self.n_classes)
+        return (slice(start, min(n_samples, start + rows)) for start in range(0, n_samples, rows))
 
     def _logits_for(self, n_samples: int) -> FloatArray:
         if n_samples > len(self._logits):
             self._logits = np.empty((n_samples, self.n_classes), self.dtype)
         return self._logits[:n_samples]
 
-    def _times_features(self, errors: FloatArray, X: Any) -> FloatArray:
-        if isinstance(X, np.ndarray):
-            return np.matmul(errors.T, X, out=self._weight_gradient)
-        product: FloatArray = (X.T @ errors).T  # a sparse factor must come first
-        return product
+    def _back(
+        self, errors: FloatArray, X: Any, first: bool, coef_gradient: FloatArray, intercept_gradient: FloatArray | None
+    ) -> None:
+        """Write (or add, after the first piece) what errors of the logits mean for the parameters."""
+        errors = errors[:, 1:] if self.n_outputs == 1 else errors
+        product = np.matmul(errors.T, X, out=self._product) if isinstance(X, np.ndarray) else (X.T @ errors).T
+        sums = np.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
+        if first:
+            coef_gradient[...] = product
+        else:
+            coef_gradient += product
+        if intercept_gradient is not None and sums is not None:
+            intercept_gradient[...] = sums if first else intercept_gradient + sums
+
+
+class Curvature:
+    """The Hessian of a linear objective's loss at one point."""
+
+    def __init__(
+        self,
+        objective: LinearObjective,
+        parameters: FloatArray,
+        X: Any,
+        sample_weight: FloatArray | None,
+        total_weight: float,
+    ) -> None:
+        self._objective = objective
+        self._parameters = parameters
+        self._X = X
+        self._weight = None if sample_weight is None else sample_weight[:, None]
+        self._total_weight = total_weight
+        self._probabilities: list[FloatArray] | None = None
+        if X.shape[0] * objective.n_classes <= _PROBABILITIES:
+            self._probabilities = [self._compute(some) for some in objective._pieces(X.shape[0])]
+
+    def _compute(self, some: slice) -> FloatArray:
+        logits = linear_logits(self._X[some], *self._objective._converted(self._parameters))
+        probabilities: FloatArray = softmax(logits, out=logits)
+        return probabilities
+
+    def times(self, vector: FloatArray) -> FloatArray:
+        """Return the product with a vector in the shape of the parameters, in float64."""
+        objective, X = self._objective, self._X
+        weights, intercepts = objective._converted(vector)
+        result = np.empty(objective.size)
+        into = objective.split(result)
+        for i, some in enumerate(objective._pieces(X.shape[0])):
+            probabilities = self._probabilities[i] if self._probabilities is not None else self._compute(some)
+            moved = linear_logits(X[some], weights, intercepts, objective._logits_for(len(probabilities)))
+            softmax_vjp(probabilities, moved, out=moved)
+            moved *= 1 / self._total_weight if self._weight is None else self._weight[some] / self._total_weight
+            objective._back(moved, X[some], i == 0, *into)
+        return result
 
 
 def linear_logits(X: Any, coef: FloatArray, intercept: FloatArray | None, out: FloatArray | None = None) -> FloatArray:
@@ -120,3 +194,7 @@ def linear_logits(X: Any, coef: FloatArray, intercept: FloatArray | None, out: F
     if intercept is not None:
         out += intercept
     return out
+
+
+def _dot(losses: FloatArray, weight: FloatArray) -> float:
+    return float(np.dot(losses.astype(np.float64), weight))

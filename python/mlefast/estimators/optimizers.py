@@ -34,7 +34,11 @@ class SGD:
     :math:`\mu v - \eta g` with Nesterov's momentum (I. Sutskever et al., ICML 2013).
     """
 
-    def __init__(self, like: FloatArray, *, learning_rate: float, momentum: float, nesterov: bool) -> None:
+    def __init__(
+        self, like: FloatArray, *, n_weights=None, learning_rate: float, momentum: float, nesterov: bool, l2=0.0, l1=0.0
+    ) -> None:
+        self.n_weights = like.size if n_weights is None else n_weights
+        self.l2, self.l1 = l2, l1
         self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterov = nesterov
@@ -53,6 +57,7 @@ class SGD:
             The part of the parameters that decays, for rules that decouple it from the gradient; this one does not.
         """
         flat, slope = parameters.reshape(-1), gradient.reshape(-1)
+        slope[: self.n_weights] += self.l2 * flat[: self.n_weights]
         for start in range(0, flat.size, _BLOCK):
             block = slice(start, start + _BLOCK)
             p, g, v = flat[block], slope[block], self._velocity[block]
@@ -65,6 +70,13 @@ class SGD:
                 p += g
             else:
                 p += v
+
+    def state(self):
+        return {"learning_rate": self.learning_rate, "velocity": self._velocity}
+
+    def restore(self, state):
+        self.learning_rate = state["learning_rate"]
+        self._velocity[:] = state["velocity"]
 
 
 class AdamW:
@@ -87,7 +99,12 @@ class AdamW:
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        n_weights=None,
+        l2=0.0,
+        l1=0.0,
     ) -> None:
+        self.n_weights = like.size if n_weights is None else n_weights
+        self.l2, self.l1 = l2, l1
         self.learning_rate = learning_rate
         self.beta_1 = beta_1
         self.beta_2 = beta_2
@@ -111,12 +128,13 @@ class AdamW:
         """
         self.steps += 1
         if self.weight_decay:
-            decaying = parameters if weights is None else weights
+            decaying = parameters.reshape(-1)[: self.n_weights]
             decaying *= 1 - self.learning_rate * self.weight_decay
         # sqrt(v / (1 - beta_2^t)) is this times the root of the kept moment
         root = math.sqrt((1 - self.beta_2) / (1 - self.beta_2**self.steps))
         factor = self.learning_rate * (1 - self.beta_1) / ((1 - self.beta_1**self.steps) * root)
         flat, slope = parameters.reshape(-1), gradient.reshape(-1)
+        slope[: self.n_weights] += self.l2 * flat[: self.n_weights]
         for start in range(0, flat.size, _BLOCK):
             block = slice(start, start + _BLOCK)
             p, g, m, v = flat[block], slope[block], self._mean[block], self._square[block]
@@ -130,3 +148,10 @@ class AdamW:
             np.divide(m, g, out=g)
             g *= factor
             p -= g
+
+    def state(self):
+        return {"learning_rate": self.learning_rate, "steps": self.steps, "mean": self._mean, "square": self._square}
+
+    def restore(self, state):
+        self.learning_rate, self.steps = state["learning_rate"], state["steps"]
+        self._mean[:], self._square[:] = state["mean"], state["square"]

@@ -3,76 +3,93 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mlefast.estimators.blas import blas_threads_for
+from mlefast.estimators.checkpoint import Checkpoint
+from mlefast.estimators.descent import Descent, Fit
 from mlefast.estimators.inference import MaximumLikelihoodResult, maximum_likelihood_statistics
-from mlefast.estimators.objective import FloatArray, LinearObjective, linear_logits
+from mlefast.estimators.objective import FloatArray, IntArray, LinearObjective, linear_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
-from mlefast.estimators.solvers import Descent, Fit, LinearDescent, Samples, lbfgs, steady_learning_rate
-from mlefast.estimators.validation import check_parameter, class_codes, is_count, is_real, weight_of_samples
-from mlefast.losses import cross_entropy
-from mlefast.softmax import log_softmax, softmax
+from mlefast.estimators.samples import Samples, Source, StreamSamples, sum_of_squares
+from mlefast.estimators.schedules import Schedule
+from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
+from mlefast.estimators.solvers import Problem, lbfgs, newton_cg
+from mlefast.estimators.validation import check_parameter, class_codes, is_real
 
-Callback = Callable[[int, float], None]
+_FULL_BATCH = {"lbfgs": lbfgs, "newton-cg": newton_cg}
+_PENALTIES = ("l2", "l1", "elasticnet", None)
 
 
-class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    r"""Linear softmax classifier fitted by maximum likelihood, or with a Gaussian prior on its weights (MAP).
+class SoftmaxClassifier(SoftmaxEstimator):
+    r"""Linear softmax classifier fitted by maximum likelihood, or with a prior on its weights (MAP).
 
     The model is :math:`P(y=k \mid x) = \mathrm{softmax}(Wx + b)_k`. Fitting minimises
-    :math:`C \sum_i -\log P(y_i \mid x_i) + \tfrac12 \|W\|^2`, the objective of scikit-learn's ``LogisticRegression``;
-    without a penalty it is the negative log-likelihood alone. Two classes have one row of weights, the second class's
-    against the first's.
+    :math:`C \sum_i -\log P(y_i \mid x_i) + \tfrac{1-\rho}2 \|W\|^2 + \rho \|W\|_1`, the objective of scikit-learn's
+    ``LogisticRegression``; without a penalty it is the negative log-likelihood alone. Two classes have one row of
+    weights, the second class's against the first's.
 
     Parameters
     ----------
-    penalty : {"l2", None}, default "l2"
-        "l2" is a Gaussian prior on the weights, of variance `C`; None is none. Intercepts have no prior.
+    penalty : {"l2", "l1", "elasticnet", None}, default "l2"
+        The prior on the weights: Gaussian of variance `C` (:math:`\rho = 0`), Laplace's (:math:`\rho = 1`), which makes
+        some weights exactly 0, both (:math:`\rho` = `l1_ratio`), or none. Intercepts have no prior.
     C : float, default 1.0
         Inverse strength of the prior, > 0; infinity is the same as ``penalty=None``.
+    l1_ratio : float, default 0.5
+        :math:`\rho` of "elasticnet", in [0, 1].
     fit_intercept : bool, default True
         Whether there is an intercept :math:`b`.
     class_weight : dict, "balanced" or None, default None
         A factor for the samples of each class; "balanced" makes all classes weigh the same.
-    solver : {"lbfgs", "sgd", "adamw"}, default "lbfgs"
-        "lbfgs" sees all samples in every iteration. "sgd" takes steps on shuffled mini-batches, with momentum; "adamw"
-        takes adaptive ones. All seek the same solution: the prior is part of the objective, not a decay of its own.
+    solver : {"lbfgs", "newton-cg", "sgd", "adamw"}, default "lbfgs"
+        "lbfgs" and "newton-cg" see all samples in every iteration; "newton-cg" uses products with the Hessian, and
+        takes no L1 prior. "sgd" takes steps on shuffled mini-batches, with momentum; "adamw" takes adaptive ones. All
+        seek the same solution: the prior is part of the objective, not a decay of its own.
     max_iter : int, default 100
         The largest number of iterations; of epochs with "sgd" and "adamw".
     tol : float, default 1e-4
-        "lbfgs" stops when no entry of the mean gradient exceeds it; the others when the objective per sample has not
-        fallen by it for `n_iter_no_change` epochs, 0 runs all epochs.
+        "lbfgs" and "newton-cg" stop when no entry of the mean gradient exceeds it; the others when the objective per
+        sample (with `early_stopping` the validation accuracy) has not improved by it for `n_iter_no_change` epochs, 0
+        runs all epochs.
     warm_start : bool, default False
         Start `fit` from the last solution.
     random_state : int, RandomState or None, default None
-        The order in which "sgd" and "adamw" visit the samples.
+        The order in which "sgd" and "adamw" visit the samples, and those that early stopping sets aside. The same
+        number gives the same model, whatever the number of threads.
     verbose : int, default 0
-        If positive, print the objective after every so many iterations.
+        If positive, show the objective: a progress bar on a terminal (with rich), else a line after so many iterations.
     batch_size : int or "auto", default "auto"
         Samples in a step of "sgd" or "adamw"; "auto" is the smaller of 128 and their number.
     learning_rate_init : float or "auto", default "auto"
         Step size. "auto" is :math:`(1-\mu) / (\tfrac12 \overline{\|x\|^2} + \tfrac12 + \lambda)` for "sgd", with which
         descent on all samples could not overshoot, and 0.001 for "adamw".
+    learning_rate : {"constant", "cosine", "invscaling", "adaptive"} or callable, default "constant"
+        The step size in epoch :math:`t` of `max_iter` :math:`T`, relative to `learning_rate_init`: 1,
+        :math:`\tfrac12 (1 + \cos \pi \frac{t-1}{T})`, :math:`1/\sqrt t`, or divided by 5 (four times at most) each time
+        that nothing has improved for `n_iter_no_change` epochs. A callable gets :math:`t`, from 1, and gives the
+        factor.
     momentum : float, default 0.9
         :math:`\mu` of "sgd", in [0, 1).
     nesterovs_momentum : bool, default True
         Nesterov's momentum instead of the classical one.
     n_iter_no_change : int, default 10
         See `tol`.
+    early_stopping : bool, default False
+        For "sgd" and "adamw": set `validation_fraction` of the samples aside, stop when their accuracy no longer
+        improves, and keep the model that was best for them.
+    validation_fraction : float, default 0.1
+        See `early_stopping`; of each class, in (0, 1).
     callback : callable or None, default None
         Called as ``callback(iteration, objective)`` after every iteration or epoch; the objective is per sample.
+    checkpoint : str, path or None, default None
+        A directory in which the state of `fit` is saved after every iteration or epoch.
+    resume : bool, default False
+        Go on from the state in `checkpoint`, if there is one, to the same bits as a fit that was never interrupted.
 
     Attributes
     ----------
@@ -86,6 +103,8 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         Iterations or epochs that were run.
     loss_curve_ : list of float
         The objective per sample after each of them.
+    validation_scores_ : list of float or None
+        With early stopping: accuracy on the samples that were set aside, after each epoch.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of str
@@ -100,13 +119,12 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     0.97...
     """
 
-    classes_: npt.NDArray[Any]
-
     def __init__(
         self,
         penalty: str | None = "l2",
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.5,
         fit_intercept: bool = True,
         class_weight: dict[Any, float] | str | None = None,
         solver: str = "lbfgs",
@@ -117,13 +135,19 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         verbose: int = 0,
         batch_size: int | str = "auto",
         learning_rate_init: float | str = "auto",
+        learning_rate: str | Schedule = "constant",
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
         n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         callback: Callback | None = None,
+        checkpoint: Any = None,
+        resume: bool = False,
     ) -> None:
         self.penalty = penalty
         self.C = C
+        self.l1_ratio = l1_ratio
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.solver = solver
@@ -134,133 +158,15 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.verbose = verbose
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
+        self.learning_rate = learning_rate
         self.momentum = momentum
         self.nesterovs_momentum = nesterovs_momentum
         self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.callback = callback
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SoftmaxClassifier:
-        """Fit the model to samples.
-
-        Parameters
-        ----------
-        X : array_like or CSR matrix of float32 or float64, shape (n_samples, n_features)
-            Features; computed in their own precision, other dtypes in float64.
-        y : array_like, shape (n_samples,)
-            Labels: numbers or strings.
-        sample_weight : array_like, shape (n_samples,), optional
-            A factor for each sample.
-
-        Returns
-        -------
-        SoftmaxClassifier
-            Itself.
-        """
-        self._check_parameters()
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C")
-        check_classification_targets(y)
-        before = (self.classes_, self.coef_, self.intercept_) if self.warm_start and hasattr(self, "coef_") else None
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"y: received only one class, {self.classes_.tolist()[0]!r}; accepted: labels of at least 2 classes"
-            )
-        data = Samples(X, codes.astype(np.int64), self._weights(X, codes, sample_weight))
-        if not data.total_weight > 0:
-            raise ValueError(f"sample_weight: received weights that sum to {data.total_weight}; accepted: a sum > 0")
-        objective = self._objective(data)
-        start = np.zeros(objective.shape)
-        if before is not None and np.array_equal(before[0], self.classes_) and before[1].shape[1] == X.shape[1]:
-            start[:, : X.shape[1]] = before[1]
-            if self.fit_intercept:
-                start[:, -1] = before[2]
-        self.loss_curve_: list[float] = []
-        fit = self._solve(objective, start, data)
-        if not fit.converged:
-            warnings.warn(
-                f"solver={self.solver!r} did not converge in {fit.n_iter} iterations ({fit.message}): "
-                "increase max_iter or scale the features",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        self._keep(fit.parameters, fit.n_iter)
-        return self
-
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> SoftmaxClassifier:
-        """Continue with one epoch over these samples, by "adamw" if that is the `solver`, else by "sgd".
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As for :meth:`fit`. The prior counts once for the samples of each call.
-        classes : array_like, optional
-            All labels that will ever come; needed in the first call.
-
-        Returns
-        -------
-        SoftmaxClassifier
-            Itself.
-        """
-        self._check_parameters()
-        first = not hasattr(self, "coef_")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=first)
-        check_classification_targets(y)
-        if first and classes is None:
-            raise ValueError("classes: received None in the first call of partial_fit; accepted: all labels")
-        known = np.unique(classes) if classes is not None else self.classes_
-        if not first and not np.array_equal(known, self.classes_):
-            raise ValueError(f"classes: received {known}; accepted: those of the first call, {self.classes_}")
-        if len(known) < 2:
-            raise ValueError(f"classes: received {known}; accepted: at least 2 labels")
-        codes = class_codes(y, known)
-        self.classes_ = known
-        data = Samples(X, codes, self._weights(X, codes, sample_weight))
-        if first:
-            objective = self._objective(data)
-            self._descent = self._new_descent(objective, np.zeros(objective.shape), data)
-            self.loss_curve_ = []
-        elif not hasattr(self, "_descent"):
-            objective = self._objective(data)
-            start = np.hstack([self.coef_, self.intercept_[:, None]]) if self.fit_intercept else self.coef_
-            self._descent = self._new_descent(objective, start, data)
-        model = self._descent.model
-        model.objective.l2 = self._l2(data.total_weight)
-        with blas_threads_for(self._descent.batch_size * model.parameters.size):
-            objective_value = self._descent.epoch(data)
-        self._watch(len(self.loss_curve_) + 1, objective_value)
-        self._keep(model.parameters, len(self.loss_curve_))
-        return self
-
-    def decision_function(self, X: Any) -> npt.NDArray[np.floating[Any]]:
-        """Logits: shape (n_samples, n_classes), or (n_samples,) for two classes, the second against the first."""
-        logits = self._logits(X)
-        return logits[:, 1] if len(self.classes_) == 2 else logits
-
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the most probable label of each sample, shape (n_samples,)."""
-        winners = np.argmax(self._logits(X), axis=1)
-        labels: npt.NDArray[Any] = self.classes_[winners]
-        return labels
-
-    def predict_proba(self, X: Any) -> npt.NDArray[np.floating[Any]]:
-        """Probabilities of the classes, shape (n_samples, n_classes), in the order of `classes_`."""
-        logits = self._logits(X)
-        probabilities: npt.NDArray[np.floating[Any]] = softmax(logits, out=logits)
-        return probabilities
-
-    def predict_log_proba(self, X: Any) -> npt.NDArray[np.floating[Any]]:
-        """Logarithms of the probabilities, shape (n_samples, n_classes), exact where a probability rounds to 0 or 1."""
-        logits = self._logits(X)
-        logs: npt.NDArray[np.floating[Any]] = log_softmax(logits, out=logits)
-        return logs
-
-    def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the log-likelihood of labelled samples, in nats: the (weighted) sum of log P(y | x)."""
-        logits = self._logits(X)
-        losses = cross_entropy(logits, class_codes(np.asarray(y), self.classes_), reduction="none")
-        if sample_weight is not None:
-            losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
-        return -float(np.sum(losses, dtype=np.float64))
+        self.checkpoint = checkpoint
+        self.resume = resume
 
     def statistics(self, X: Any, y: Any, sample_weight: Any = None) -> MaximumLikelihoodResult:
         """Statistics of maximum likelihood: standard errors, tests, intervals, criteria.
@@ -301,7 +207,7 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         array([[3.1 , 0.52, 0.86]])
         """
         check_is_fitted(self)
-        if self._l2(1.0) > 0:
+        if any(self._priors(1.0)):
             raise ValueError(
                 f"penalty: received {self.penalty!r} with C={self.C:g}; accepted: None (or C=inf): a prior biases the "
                 "coefficients, and the curvature of the likelihood alone does not give their errors"
@@ -325,10 +231,11 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             names=(*(("intercept",) if self.fit_intercept else ()), *map(str, names)),
         )
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "coef_")
+
+    def _has_shape_of_solution(self) -> bool:
+        return bool(self.coef_.shape[1] == self.n_features_in_)
 
     def _logits(self, X: Any) -> FloatArray:
         check_is_fitted(self)
@@ -336,78 +243,126 @@ class SoftmaxClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         dtype = np.result_type(X.dtype, self.coef_.dtype)
         return linear_logits(X.astype(dtype, copy=False), self.coef_.astype(dtype), self.intercept_.astype(dtype))
 
-    def _weights(self, X: Any, codes: Any, sample_weight: Any) -> FloatArray | None:
-        return weight_of_samples(X, codes, self.classes_, sample_weight, self.class_weight)
+    def _priors(self, total_weight: float) -> tuple[float, float]:
+        """Return the strengths of the L2 and L1 prior per sample."""
+        strength = 0.0 if self.penalty is None or math.isinf(self.C) else 1.0 / (self.C * total_weight)
+        share = {"l1": 1.0, "elasticnet": float(self.l1_ratio)}.get(self.penalty or "", 0.0)
+        return (1 - share) * strength, share * strength
 
-    def _l2(self, total_weight: float) -> float:
-        return 0.0 if self.penalty is None or math.isinf(self.C) else 1.0 / (self.C * total_weight)
-
-    def _objective(self, data: Samples) -> LinearObjective:
+    def _objective(self, dtype: Any, total_weight: float) -> LinearObjective:
+        l2, l1 = self._priors(total_weight)
         return LinearObjective(
-            data.X.shape[1],
-            len(self.classes_),
-            fit_intercept=self.fit_intercept,
-            l2=self._l2(data.total_weight),
-            dtype=data.X.dtype,
+            self.n_features_in_, len(self.classes_), fit_intercept=self.fit_intercept, l2=l2, l1=l1, dtype=dtype
         )
 
-    def _solve(self, objective: LinearObjective, start: FloatArray, data: Samples) -> Fit:
-        if self.solver == "lbfgs":
-            with blas_threads_for(len(data.y) * start.size):
-                return lbfgs(objective, start, data, max_iter=self.max_iter, tol=self.tol, watch=self._watch)
-        descent = self._new_descent(objective, start, data)
-        with blas_threads_for(descent.batch_size * start.size):
-            return descent.run(
-                data, max_iter=self.max_iter, tol=self.tol, n_iter_no_change=self.n_iter_no_change, watch=self._watch
-            )
+    def _start(self, objective: LinearObjective, *, go_on: bool) -> FloatArray:
+        start = np.zeros(objective.size)
+        if go_on:
+            weights, intercepts = objective.split(start)
+            weights[...] = self.coef_
+            if intercepts is not None:
+                intercepts[...] = self.intercept_
+        return start
 
-    def _new_descent(self, objective: LinearObjective, start: FloatArray, data: Samples) -> Descent[LinearDescent]:
-        model = LinearDescent(objective, start)
-        rate: Any = self.learning_rate_init
-        optimizer: Optimizer
+    def _minimise(
+        self,
+        data: Samples,
+        validation: Samples | None,
+        random: np.random.Generator,
+        checkpoint: Checkpoint | None,
+        *,
+        go_on: bool,
+    ) -> tuple[Any, Fit]:
+        if self.solver not in _FULL_BATCH:
+            return super()._minimise(data, validation, random, checkpoint, go_on=go_on)
+        objective = self._objective(data.X.dtype, data.total_weight)
+        start = self._start(objective, go_on=go_on)
+        minimise = partial(_FULL_BATCH[self.solver], max_iter=self.max_iter, tol=self.tol, checkpoint=checkpoint)
+        with self._watching(self.solver) as watch, blas_threads_for(len(data.y) * start.size):
+            fit = minimise(Problem(objective, data), start, watch=watch)
+        return _LinearModel(objective, fit.parameters), fit
+
+    def _new_model(self, dtype: Any, random: np.random.Generator, *, go_on: bool) -> _LinearModel:
+        objective = self._objective(dtype, 1.0)
+        return _LinearModel(objective, self._start(objective, go_on=go_on).astype(dtype))
+
+    def _new_optimizer(self, model: _LinearModel, data: Source, n_samples: float | None) -> Optimizer:
+        objective, rate = model.objective, self.learning_rate_init
+        needs_scale = rate == "auto" and self.solver != "adamw"
+        mean_square = math.nan
+        if isinstance(data, Samples):
+            mean_square = sum_of_squares(data.X) / data.X.shape[0] if needs_scale else math.nan
+        elif isinstance(data, StreamSamples) and (needs_scale or n_samples is None):
+            n_samples, mean_square = data.scan()
+        objective.l2, objective.l1 = self._priors(float(n_samples or 1))
+        of_prior: dict[str, Any] = {"n_weights": objective.n_weights, "l2": objective.l2, "l1": objective.l1}
         if self.solver == "adamw":
             # The prior is part of the objective, as for every solver; none of it is left to decouple.
-            optimizer = AdamW(model.parameters, learning_rate=0.001 if rate == "auto" else float(rate))
-        else:
-            optimizer = SGD(
-                model.parameters,
-                learning_rate=(
-                    steady_learning_rate(data.X, objective.l2, self.momentum) if rate == "auto" else float(rate)
-                ),
-                momentum=self.momentum,
-                nesterov=self.nesterovs_momentum,
-            )
-        return Descent(
-            model,
-            optimizer,
-            name="adamw" if self.solver == "adamw" else "sgd",
-            batch_size=128 if self.batch_size == "auto" else int(self.batch_size),
-            random=check_random_state(self.random_state),
+            return AdamW(model.parameters, learning_rate=0.001 if rate == "auto" else float(rate), **of_prior)
+        if rate == "auto":
+            rate = steady_learning_rate(mean_square, objective.l2, self.momentum)
+        return SGD(
+            model.parameters,
+            learning_rate=float(rate),
+            momentum=self.momentum,
+            nesterov=self.nesterovs_momentum,
+            **of_prior,
         )
 
-    def _watch(self, iteration: int, value: float) -> None:
-        self.loss_curve_.append(value)
-        if self.verbose and iteration % self.verbose == 0:
-            print(f"iteration {iteration}: objective {value:.8g}")
-        if self.callback is not None:
-            self.callback(iteration, value)
+    def _renew_prior(self, descent: Descent[Any], total_weight: float) -> None:
+        objective = descent.model.objective
+        objective.l2, objective.l1 = descent.optimizer.l2, descent.optimizer.l1 = self._priors(total_weight)
 
-    def _keep(self, parameters: FloatArray, n_iter: int) -> None:
-        n_features = self.n_features_in_
-        self.coef_ = np.array(parameters[:, :n_features])
-        self.intercept_ = np.array(parameters[:, n_features]) if self.fit_intercept else np.zeros(len(parameters))
+    def _largest_product(self, model: _LinearModel) -> int:
+        return model.objective.n_weights
+
+    def _model_logits(self, model: _LinearModel, X: Any) -> FloatArray:
+        weights, intercepts = model.objective.split(model.parameters)
+        return linear_logits(X, weights, intercepts)
+
+    def _keep(self, model: _LinearModel, n_iter: int) -> None:
+        weights, intercepts = model.objective.split(model.parameters)
+        self.coef_ = np.array(weights)
+        self.intercept_ = np.zeros(len(weights)) if intercepts is None else np.array(intercepts)
         self.n_iter_ = n_iter
 
     def _check_parameters(self) -> None:
+        self._check_common_parameters()
         check = partial(check_parameter, self)
-        check("penalty", self.penalty in ("l2", None), "'l2' or None")
+        check("penalty", self.penalty in _PENALTIES, ", ".join(map(repr, _PENALTIES)))
         check("C", is_real(self.C) and self.C > 0, "a number > 0")
-        check("solver", self.solver in ("lbfgs", "sgd", "adamw"), "'lbfgs', 'sgd' or 'adamw'")
-        check("max_iter", is_count(self.max_iter), "an integer >= 1")
-        check("tol", is_real(self.tol) and self.tol >= 0, "a number >= 0")
-        check("batch_size", self.batch_size == "auto" or is_count(self.batch_size), "'auto' or an integer >= 1")
+        ratio: Any = self.l1_ratio
+        check("l1_ratio", is_real(ratio) and 0 <= ratio <= 1, "a number in [0, 1]")
+        check("solver", self.solver in ("lbfgs", "newton-cg", "sgd", "adamw"), "'lbfgs', 'newton-cg', 'sgd' or 'adamw'")
         rate: Any = self.learning_rate_init
         check("learning_rate_init", rate == "auto" or (is_real(rate) and rate > 0), "'auto' or a number > 0")
         check("momentum", is_real(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
-        check("n_iter_no_change", is_count(self.n_iter_no_change), "an integer >= 1")
-        check("callback", self.callback is None or callable(self.callback), "a callable or None")
+        smooth = self.solver != "newton-cg" or self._priors(1.0)[1] == 0
+        check("penalty", smooth, "'l2' or None for solver='newton-cg', which needs an objective without kinks")
+        by_epochs = self.solver in ("sgd", "adamw")
+        check("early_stopping", by_epochs or not self.early_stopping, "False for solvers other than 'sgd' and 'adamw'")
+
+
+class _LinearModel:
+    """A linear objective at parameters of its own: what descent trains."""
+
+    def __init__(self, objective: LinearObjective, parameters: FloatArray) -> None:
+        self.objective = objective
+        self.parameters = parameters
+        self.gradient = np.empty_like(parameters)
+
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+        return self.objective.loss_and_gradient(self.parameters, X, y, sample_weight, total_weight, self.gradient)
+
+    def penalty(self) -> float:
+        return self.objective.penalty(self.parameters)
+
+
+def steady_learning_rate(mean_square: float, l2: float, momentum: float) -> float:
+    r"""The step size at which descent on all samples cannot overshoot.
+
+    A sample's loss has a curvature of at most :math:`\|x\|^2/2` (the largest eigenvalue of
+    :math:`\mathrm{diag}(p) - pp^T` is at most 1/2; D. Böhning, 1992), and momentum multiplies a steady step by
+    :math:`1/(1-\mu)`.
+    """
+    return (1 - momentum) / (0.5 * (mean_square + 1) + l2)

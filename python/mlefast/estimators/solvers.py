@@ -1,264 +1,395 @@
-"""Minimisers: of a :class:`~mlefast.estimators.objective.LinearObjective` as a whole, of any model by mini-batches."""
+"""Minimisers of a :class:`~mlefast.estimators.objective.LinearObjective` on all samples at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import scipy.linalg
 import scipy.optimize
+import scipy.sparse.linalg
 
-from mlefast.estimators.objective import FloatArray, IntArray, LinearObjective
-from mlefast.estimators.optimizers import Optimizer
+from mlefast.estimators.checkpoint import Checkpoint, EvaluationLog
+from mlefast.estimators.descent import INTERRUPTED, Fit, Watcher
+from mlefast.estimators.objective import FloatArray, LinearObjective
+from mlefast.estimators.samples import Samples
 
-Watcher = Callable[[int, float], None]
-
-
-class Fit(NamedTuple):
-    """How a minimisation ended."""
-
-    parameters: FloatArray
-    n_iter: int
-    converged: bool
-    message: str
+_MOST_PRODUCTS = 500  # with the Hessian, in one iteration
 
 
-class Samples(NamedTuple):
-    """The data of a fit: features, class indices, and weights if they are not all 1."""
+class Problem:
+    """The penalised objective of some samples, as a function of its parameters."""
 
-    X: Any
-    y: IntArray
-    weight: FloatArray | None
+    def __init__(self, objective: LinearObjective, data: Samples) -> None:
+        self.objective = objective
+        self.data = data
+        self.total_weight = data.total_weight
 
-    @property
-    def total_weight(self) -> float:
-        """The number of samples, or the sum of their weights."""
-        return float(len(self.y)) if self.weight is None else float(np.sum(self.weight, dtype=np.float64))
+    def smooth(self, parameters: FloatArray) -> tuple[float, FloatArray]:
+        """Return the objective without its L1 part, and the gradient of that."""
+        objective, data = self.objective, self.data
+        gradient = np.empty(objective.size)
+        value = objective.loss_and_gradient(parameters, data.X, data.y, data.weight, self.total_weight, gradient)
+        weights = parameters[: objective.n_weights]
+        if objective.l2:
+            value += 0.5 * objective.l2 * float(np.vdot(weights, weights))
+            gradient[: objective.n_weights] += objective.l2 * weights
+        return value, gradient
+
+    def hessian(self, parameters: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """Return the product with the Hessian at some parameters."""
+        objective = self.objective
+        curvature = objective.curvature(parameters, self.data.X, self.data.weight, self.total_weight)
+
+        def times(vector: FloatArray) -> FloatArray:
+            product = curvature.times(vector)
+            product[: objective.n_weights] += objective.l2 * vector[: objective.n_weights]
+            return product
+
+        return times
+
+
+class Preconditioner:
+    r"""Coordinates in which the curvature of the objective is about the same in all directions.
+
+    The Hessian of the loss is bounded by :math:`\tfrac12 (I - 11^T/K) \otimes X^T X / n` (D. Böhning, 1992), and the
+    factor of :math:`X^T X` is what makes it ill-conditioned: pixels, say, vary together. With the Cholesky factor
+    :math:`L L^T = s X^T X / n + \lambda I` the coordinates are :math:`U = L^T W`. The share :math:`s` of the bound is
+    what is left of :math:`p (1-p)` on a typical way to the solution.
+    """
+
+    # A triangular solve and a product cost as much as these many evaluations at most, or it does not pay.
+    _WORTH = 50
+    _MOST_FEATURES = 4096
+    _SHARE = 0.2
+
+    def __init__(self, problem: Problem) -> None:
+        objective, data = problem.objective, problem.data
+        self._shape = objective.n_outputs, objective.n_features + objective.fit_intercept
+        self._objective = objective
+        X = data.X
+        root = None if data.weight is None else np.sqrt(data.weight).astype(X.dtype)
+        if root is not None:
+            X = X * root[:, None] if isinstance(X, np.ndarray) else X.multiply(root[:, None]).tocsr()
+        gram = X.T @ X
+        n_features = objective.n_features
+        full = np.empty((self._shape[1],) * 2)
+        full[:n_features, :n_features] = gram if isinstance(gram, np.ndarray) else gram.toarray()
+        if objective.fit_intercept:
+            ones = np.ones(X.shape[0], X.dtype) if root is None else root
+            full[n_features, :n_features] = full[:n_features, n_features] = X.T @ ones
+            full[n_features, n_features] = problem.total_weight
+        full *= self._SHARE / objective.n_classes / problem.total_weight
+        diagonal = np.einsum("ii->i", full)
+        diagonal += 1e-6 * float(diagonal.max())  # features that are constant or depend on each other
+        diagonal[:n_features] += objective.l2
+        self._factor = scipy.linalg.cholesky(full, lower=True, overwrite_a=True)
+
+    @classmethod
+    def pays(cls, problem: Problem) -> bool:
+        """Whether it costs less than the evaluations that it spares."""
+        n_features, X = problem.objective.n_features, problem.data.X
+        evaluation = 4 * X.shape[0] * n_features * problem.objective.n_outputs
+        if not isinstance(X, np.ndarray):
+            evaluation = int(evaluation * (X.nnz / (X.shape[0] * n_features)))
+            n_products = X.nnz**2 / X.shape[0]
+        else:
+            n_products = X.shape[0] * n_features**2
+        return n_features <= cls._MOST_FEATURES and n_products + n_features**3 / 3 <= cls._WORTH * evaluation
+
+    def to_parameters(self, u: FloatArray) -> FloatArray:
+        """Return the parameters of a point."""
+        return self._flat(self._solve(u.reshape(self._shape[::-1]), 1))
+
+    def gradient(self, gradient: FloatArray) -> FloatArray:
+        """Return the gradient with respect to the coordinates."""
+        return np.ascontiguousarray(self._solve(self._matrix(gradient), 0)).ravel()
+
+    def from_parameters(self, parameters: FloatArray) -> FloatArray:
+        """Return the coordinates of parameters."""
+        return np.ascontiguousarray(self._factor.T @ self._matrix(parameters)).ravel()
+
+    def _solve(self, right: FloatArray, trans: int) -> FloatArray:
+        solve: Any = scipy.linalg.solve_triangular  # whose overloads mean float64 by FloatArray
+        solution: FloatArray = solve(self._factor, right, lower=True, trans=trans, check_finite=False)
+        return solution
+
+    def _matrix(self, parameters: FloatArray) -> FloatArray:
+        weights, intercepts = self._objective.split(parameters)
+        return weights.T if intercepts is None else np.vstack([weights.T, intercepts])
+
+    def _flat(self, matrix: FloatArray) -> FloatArray:
+        n_features = self._objective.n_features
+        return np.concatenate([matrix[:n_features].T.ravel(), matrix[n_features:].ravel()])
+
+
+class Parameters:
+    """The parameters as their own coordinates."""
+
+    def to_parameters(self, u: FloatArray) -> FloatArray:
+        """Return the parameters of a point."""
+        return u
+
+    def gradient(self, gradient: FloatArray) -> FloatArray:
+        """Return the gradient with respect to the coordinates."""
+        return gradient
+
+    def from_parameters(self, parameters: FloatArray) -> FloatArray:
+        """Return the coordinates of parameters."""
+        return parameters
+
+
+Coordinates = Preconditioner | Parameters
+
+
+def make_coordinates(problem: Problem) -> Coordinates:
+    """Return preconditioned coordinates if they pay."""
+    if Preconditioner.pays(problem):
+        try:
+            return Preconditioner(problem)
+        except (scipy.linalg.LinAlgError, ValueError):  # features so large that their squares are not finite
+            pass
+    return Parameters()
 
 
 def lbfgs(
-    objective: LinearObjective, start: FloatArray, data: Samples, *, max_iter: int, tol: float, watch: Watcher
+    problem: Problem,
+    start: FloatArray,
+    *,
+    max_iter: int,
+    tol: float,
+    watch: Watcher,
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
-    """Limited-memory BFGS on all samples at once, by SciPy; ``tol`` bounds the gradient's largest entry."""
-    total_weight = data.total_weight
-    gradient = np.empty(objective.shape)
+    r"""Limited-memory BFGS by SciPy, preconditioned; ``tol`` bounds the gradient's largest entry.
 
-    def value_and_gradient(flat: FloatArray) -> tuple[float, FloatArray]:
-        parameters = flat.reshape(objective.shape)
-        loss = objective.loss_and_gradient(parameters, data.X, data.y, data.weight, total_weight, gradient)
-        return loss + objective.penalty(parameters), gradient.ravel().copy()  # SciPy keeps what it is given
-
-    n_iter = 0
+    An L1 prior makes the objective one with kinks. As :math:`W = W^+ - W^-` with both :math:`\ge 0` it is smooth, and
+    bounds are what L-BFGS-B is for.
+    """
+    has_kinks = problem.objective.l1 > 0
+    view: _Split | _Unbounded = _Split(problem) if has_kinks else _Unbounded(problem)
+    x = view.coordinates(start)
+    log = None
+    if checkpoint is not None:
+        if checkpoint.saved is None:
+            checkpoint.save({}, {})
+        log = checkpoint.evaluations(len(x))
+    evaluations = _Logged(view.evaluate, log)
+    loss_curve: list[float] = []
+    ending = (False, INTERRUPTED)
 
     def after_iteration(intermediate_result: scipy.optimize.OptimizeResult) -> None:
-        nonlocal n_iter
-        n_iter += 1
-        watch(n_iter, float(intermediate_result.fun))
+        nonlocal x
+        x = intermediate_result.x.copy()
+        loss_curve.append(float(intermediate_result.fun))
+        if not evaluations.replaying:
+            watch(len(loss_curve), loss_curve[-1])
+            if log is not None:
+                log.flush()
+        if not has_kinks and evaluations.largest_slope(x) <= tol:
+            raise StopIteration
 
-    result = scipy.optimize.minimize(
-        value_and_gradient,
-        start.ravel().astype(np.float64),
-        method="L-BFGS-B",
-        jac=True,
-        callback=after_iteration,
-        # As in scikit-learn's LogisticRegression: the gradient decides, the objective's own change only at its noise.
-        options={"maxiter": max_iter, "maxls": 50, "gtol": tol, "ftol": 64 * np.finfo(np.float64).eps},
-    )
-    return Fit(result.x.reshape(objective.shape), int(result.nit), bool(result.status == 0), str(result.message))
-
-
-class Trainable(Protocol):
-    """What descent on mini-batches asks of a model."""
-
-    @property
-    def parameters(self) -> FloatArray:
-        """All that is fitted, C-contiguous."""
-
-    @property
-    def gradient(self) -> FloatArray:
-        """Where :meth:`loss_and_gradient` writes."""
-
-    @property
-    def weights(self) -> FloatArray:
-        """The part of the parameters that decays."""
-
-    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        """Return the loss of a batch and write the gradient of the penalised objective."""
-
-    def penalty(self) -> float:
-        """Return the prior's share of the objective."""
-
-
-Model = TypeVar("Model", bound=Trainable)
+    try:
+        result = scipy.optimize.minimize(
+            evaluations,
+            x,
+            method="L-BFGS-B",
+            jac=True,
+            bounds=view.bounds,
+            callback=after_iteration,
+            # As in scikit-learn's LogisticRegression: the gradient decides, the objective's own change only at its
+            # noise. That is the gradient of the parameters, which SciPy does not see in other coordinates.
+            options={
+                "maxiter": max_iter,
+                "maxfun": 20 * max_iter + 1000,
+                "maxls": 50,
+                "gtol": tol if has_kinks else 0.0,
+                "ftol": 64 * np.finfo(np.float64).eps,
+            },
+        )
+        x = result.x
+        stopped = not has_kinks and evaluations.largest_slope(x) <= tol
+        ending = (stopped or result.status == 0, str(result.message))
+    except KeyboardInterrupt:
+        pass  # x is the last iteration's end
+    finally:
+        if log is not None:
+            log.close()
+    return Fit(view.parameters(x), loss_curve, *ending)
 
 
-class LinearDescent:
-    """A linear objective at parameters of its own, in the dtype of the features."""
+class _Unbounded:
+    """The objective in preconditioned coordinates, as L-BFGS-B wants it."""
 
-    def __init__(self, objective: LinearObjective, start: FloatArray) -> None:
-        self.objective = objective
-        self.parameters = start.astype(objective.dtype, order="C")
-        self.gradient = np.empty_like(self.parameters)
+    bounds = None
 
-    @property
-    def weights(self) -> FloatArray:
-        """The parameters without the intercepts."""
-        return self.parameters[:, : self.objective.n_features]
+    def __init__(self, problem: Problem) -> None:
+        self._function = _Smooth(problem)
 
-    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        """Return the loss of a batch and write the gradient of the penalised objective."""
-        return self.objective.loss_and_gradient(self.parameters, X, y, sample_weight, total_weight, self.gradient)
+    def coordinates(self, parameters: FloatArray) -> FloatArray:
+        return self._function.to.from_parameters(parameters)
 
-    def penalty(self) -> float:
-        """Return the prior's share of the objective."""
-        return self.objective.penalty(self.parameters)
+    def parameters(self, x: FloatArray) -> FloatArray:
+        return self._function.to.to_parameters(x)
+
+    def evaluate(self, x: FloatArray) -> tuple[float, FloatArray, float]:
+        function = self._function
+        return function.value(x), function.slope(x), function.largest_slope(x)
 
 
-class Descent(Generic[Model]):
-    """Steps of an optimiser over mini-batches of shuffled samples; may be continued, epoch by epoch.
+class _Split:
+    """The objective with an L1 prior, as a function of the weights' positive and negative parts."""
 
-    Parameters
-    ----------
-    model : Trainable
-    optimizer : Optimizer
-    name : str
-        What messages call it.
-    batch_size : int
-    random : RandomState, Generator or None
-        The order of the samples; None: as they come.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        optimizer: Optimizer,
-        *,
-        name: str,
-        batch_size: int,
-        random: np.random.RandomState | np.random.Generator | None,
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.name = name
-        self.batch_size = batch_size
-        self.random = random
-        self.epochs = 0
-
-    def epoch(self, data: Samples) -> float:
-        """Visit every sample once; return the penalised objective as it was met on the way.
-
-        Raises
-        ------
-        FloatingPointError
-            If the loss or a parameter is no longer finite.
-        """
-        model, n_samples = self.model, len(data.y)
-        mean_weight = data.total_weight / n_samples  # batches are divided by it, so that light ones stay light
-        self.epochs += 1
-        loss = 0.0
-        with np.errstate(over="ignore", invalid="ignore"):  # whatever overflows ends in a loss that says so
-            for step, (X, y, weight) in enumerate(self._batches(data), start=1):
-                batch_loss = model.loss_and_gradient(X, y, weight, len(y) * mean_weight)
-                if not math.isfinite(batch_loss):
-                    raise self._diverged(step, f"the loss is {batch_loss}")
-                loss += batch_loss * len(y)
-                self.optimizer.step(model.parameters, model.gradient, model.weights)
-            if not np.isfinite(model.parameters).all():
-                raise self._diverged(step, "a parameter is not finite")
-            return loss / n_samples + model.penalty()
-
-    def _batches(self, data: Samples) -> Iterator[tuple[Any, IntArray, FloatArray | None]]:
-        n_samples = len(data.y)
-        batch_size = min(self.batch_size, n_samples)
-        if self.random is None:
-            for first in range(0, n_samples, batch_size):
-                some = slice(first, first + batch_size)
-                yield data.X[some], data.y[some], None if data.weight is None else data.weight[some]
-            return
-        order = self.random.permutation(n_samples)
-        dense = isinstance(data.X, np.ndarray)
-        X_buffer = np.empty((batch_size, data.X.shape[1]), data.X.dtype) if dense else None
-        for first in range(0, n_samples, batch_size):
-            chosen = order[first : first + batch_size]
-            if X_buffer is not None:  # mode="clip" writes straight into the buffer
-                X = np.take(data.X, chosen, axis=0, out=X_buffer[: len(chosen)], mode="clip")
-            else:
-                X = data.X[chosen]
-            yield X, data.y[chosen], None if data.weight is None else data.weight[chosen]
-
-    def _diverged(self, step: int, how: str) -> FloatingPointError:
-        return FloatingPointError(
-            f"solver={self.name!r} diverged in epoch {self.epochs}, step {step} ({how}); use a smaller "
-            f"learning_rate_init than {self.optimizer.learning_rate:.3g}, or scale the features"
+    def __init__(self, problem: Problem) -> None:
+        objective = problem.objective
+        self._problem = problem
+        self._n = objective.n_weights
+        self.bounds = scipy.optimize.Bounds(
+            np.concatenate([np.zeros(2 * self._n), np.full(objective.size - self._n, -np.inf)])
         )
 
-    def run(
-        self,
-        data: Samples,
-        *,
-        max_iter: int,
-        tol: float,
-        n_iter_no_change: int,
-        watch: Watcher,
-        score: Callable[[], float] | None = None,
-        interruptible: bool = False,
-    ) -> Fit:
-        """Epochs until nothing improves by ``tol`` for ``n_iter_no_change`` of them; ``tol=0`` runs all.
+    def coordinates(self, parameters: FloatArray) -> FloatArray:
+        weights = parameters[: self._n]
+        return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), parameters[self._n :]])
 
-        Parameters
-        ----------
-        data : Samples
-        max_iter : int
-            The largest number of epochs.
-        tol : float
-        n_iter_no_change : int
-        watch : callable
-            Is told of each epoch's number and objective.
-        score : callable, optional
-            How good the model is on samples that are set aside. What has to improve is then this, not the objective,
-            and the best model is restored at the end.
-        interruptible : bool
-            Whether Ctrl-C ends the run rather than the program.
+    def parameters(self, x: FloatArray) -> FloatArray:
+        n = self._n
+        return np.concatenate([x[:n] - x[n : 2 * n], x[2 * n :]])
 
-        Returns
-        -------
-        Fit
-        """
-        best, since_best, n_iter = math.inf, 0, 0
-        kept = None if score is None else self.model.parameters.copy()
-        ending = (tol == 0, f"max_iter={max_iter} epochs")
-        try:
-            for epoch in range(1, max_iter + 1):
-                value = self.epoch(data)
-                watch(epoch, value)
-                n_iter = epoch
-                if score is not None and kept is not None:
-                    value = -score()
-                    if value < best:
-                        np.copyto(kept, self.model.parameters)
-                since_best = 0 if value < best - tol else since_best + 1
-                best = min(best, value)
-                if tol > 0 and since_best >= n_iter_no_change:
-                    ending = (True, f"no improvement by {tol} for {n_iter_no_change} epochs")
-                    break
-        except KeyboardInterrupt:
-            if not interruptible:
-                raise
-            ending = (False, "interrupted")
-        if kept is not None:
-            np.copyto(self.model.parameters, kept)
-        return Fit(self.model.parameters, n_iter, *ending)
+    def evaluate(self, x: FloatArray) -> tuple[float, FloatArray, float]:
+        n, l1 = self._n, self._problem.objective.l1
+        value, gradient = self._problem.smooth(self.parameters(x))
+        slope = np.concatenate([gradient[:n] + l1, l1 - gradient[:n], gradient[n:]])
+        return value + l1 * float(x[: 2 * n].sum()), slope, math.inf
 
 
-def steady_learning_rate(X: Any, l2: float, momentum: float) -> float:
-    r"""The step size at which descent on all samples cannot overshoot.
+class _Logged:
+    """The function that SciPy sees: evaluations from a log as long as that lasts, then new ones, which it keeps."""
 
-    A sample's loss has a curvature of at most :math:`\|x\|^2/2` (the largest eigenvalue of
-    :math:`\mathrm{diag}(p) - pp^T` is at most 1/2; D. Böhning, 1992), and momentum multiplies a steady step by
-    :math:`1/(1-\mu)`.
+    def __init__(self, evaluate: Callable[[FloatArray], tuple[float, FloatArray, float]], log: EvaluationLog | None):
+        self._evaluate = evaluate
+        self._log = log
+        self._last: tuple[FloatArray, float] | None = None
+        self.replaying = log is not None
+
+    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
+        if self._log is not None and self.replaying:
+            known = self._log.replay(x)
+            if known is not None:
+                value, gradient, slope = known
+                self._last = x.copy(), slope
+                return value, gradient
+            self.replaying = False
+        value, gradient, slope = self._evaluate(x)
+        self._last = x.copy(), slope
+        if self._log is not None:
+            self._log.append(x, value, gradient, slope)
+        return value, gradient
+
+    def largest_slope(self, x: FloatArray) -> float:
+        """Return the largest entry of the parameters' gradient at x, the point of the last evaluation."""
+        if self._last is None or not np.array_equal(self._last[0], x):
+            self(x)
+        return self._last[1] if self._last is not None else math.inf
+
+
+def newton_cg(
+    problem: Problem,
+    start: FloatArray,
+    *,
+    max_iter: int,
+    tol: float,
+    watch: Watcher,
+    checkpoint: Checkpoint | None = None,
+) -> Fit:
+    r"""Newton's method, whose equations are solved by preconditioned conjugate gradients as far as they deserve it.
+
+    An iteration solves :math:`H d = -g` until the residual is :math:`\min(\tfrac14, \sqrt{|g| / |g_0|})` of the
+    gradient (R. Dembo, T. Steihaug, 1983), with products by the Hessian, never the Hessian itself, and goes as far
+    along d as Wolfe's conditions ask. ``tol`` bounds the gradient's largest entry.
     """
-    values = X if isinstance(X, np.ndarray) else X.data
-    squares = float(np.vdot(values, values))
-    curvature = 0.5 * (squares / X.shape[0] + 1) + l2
-    return float((1 - momentum) / curvature)
+    saved = None if checkpoint is None else checkpoint.saved
+    function = _Smooth(problem)
+    u, loss_curve, first_size = function.to.from_parameters(start), [], 0.0
+    if saved is not None:
+        u, loss_curve = saved.arrays["u"], list(saved.state["loss_curve"])
+        first_size = saved.state["first_size"]
+    ending = (False, INTERRUPTED)
+    try:
+        while True:
+            if function.largest_slope(u) <= tol:
+                ending = (True, "the gradient is small")
+                break
+            if len(loss_curve) >= max_iter:
+                ending = (False, f"max_iter={max_iter} iterations")
+                break
+            slope = function.slope(u)
+            size = float(np.linalg.norm(slope))
+            first_size = first_size or size
+            direction, _ = scipy.sparse.linalg.cg(
+                function.hessian(u),
+                -slope,
+                rtol=min(0.25, math.sqrt(size / first_size)),
+                atol=0,
+                maxiter=_MOST_PRODUCTS,
+            )
+            step = _line_search(function, u, direction)
+            if step is None:
+                gain, noise = -0.5 * float(slope @ direction), np.finfo(problem.objective.dtype).eps
+                ending = (gain <= 64 * noise * function.value(u), "no step lowers the objective any more")
+                break
+            u = u + step * direction
+            loss_curve.append(function.value(u))
+            if checkpoint is not None:
+                checkpoint.save({"u": u}, {"loss_curve": loss_curve, "first_size": first_size})
+            watch(len(loss_curve), loss_curve[-1])
+    except KeyboardInterrupt:
+        pass  # u is the last iteration's end
+    return Fit(function.to.to_parameters(u), loss_curve, *ending)
+
+
+class _Smooth:
+    """The penalised objective in preconditioned coordinates, its last value being remembered.
+
+    A line search asks for value and slope one after the other.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.to = make_coordinates(problem)
+        self._last: tuple[FloatArray, float, FloatArray] | None = None
+
+    def _at(self, u: FloatArray) -> tuple[FloatArray, float, FloatArray]:
+        if self._last is None or not np.array_equal(self._last[0], u):
+            self._last = (u.copy(), *self._problem.smooth(self.to.to_parameters(u)))
+        return self._last
+
+    def value(self, u: FloatArray) -> float:
+        return self._at(u)[1]
+
+    def slope(self, u: FloatArray) -> FloatArray:
+        return self.to.gradient(self._at(u)[2])
+
+    def largest_slope(self, u: FloatArray) -> float:
+        """Return the largest entry of the parameters' gradient."""
+        return float(np.abs(self._at(u)[2]).max())
+
+    def hessian(self, u: FloatArray) -> scipy.sparse.linalg.LinearOperator:
+        times = self._problem.hessian(self.to.to_parameters(u))
+
+        def product(v: FloatArray) -> FloatArray:
+            return self.to.gradient(times(self.to.to_parameters(v)))
+
+        return scipy.sparse.linalg.LinearOperator((u.size, u.size), matvec=product, dtype=np.float64)
+
+
+def _line_search(function: _Smooth, u: FloatArray, direction: FloatArray) -> float | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of no convergence: None says as much
+        step = scipy.optimize.line_search(
+            function.value, function.slope, u, direction, function.slope(u), function.value(u)
+        )[0]
+    return None if step is None else float(step)
