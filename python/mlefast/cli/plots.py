@@ -148,7 +148,7 @@ class Drawings:
     def panels(self) -> dict[str, Callable[[Theme], bytes]]:
         """Return functions that draw the parts as SVG, by what they show."""
         n_classes = len(self.model.classes)
-        side = min(4 + 0.25 * n_classes, 9)
+        side = min(max(5.5, 4 + 0.25 * n_classes), 9)
         panels: dict[str, tuple[Callable[[Figure, Theme], None], tuple[float, float]]] = {}
         if self.loss_curve is not None:
             panels["Loss"] = lambda figure, theme: self.draw_loss(figure.subplots(), theme), (6.6, 4)
