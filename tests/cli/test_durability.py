@@ -149,6 +149,15 @@ def test_checkpoints_that_do_not_fit(one_line_error, run, tmp_path, small):
     assert not model.exists()
 
 
+def test_streams_that_have_changed(one_line_error, run, tmp_path, digits):
+    command = ("train", digits, "--stream", "--max-iter", 2, "--checkpoint", tmp_path / "state", "--quiet")
+    assert run(*command).status == 0
+    assert run(*command, "--resume", "--max-iter", 3).status == 0
+    assert "accepted: the data and options of that fit" in one_line_error(*command, "--resume", "--no-standardize")
+    np.save(digits, np.load(digits) + np.float32(1))
+    assert "accepted: the data and options of that fit" in one_line_error(*command, "--resume")
+
+
 @pytest.mark.parametrize(
     "options", [("--solver", "sgd"), ("--solver", "sgd", "--model", "mlp"), ("--solver", "sgd", "--stream")]
 )
