@@ -34,7 +34,7 @@ def test_docstring_examples(name):
         assert result.attempted > 0
 
 
-@pytest.mark.parametrize("page", ["README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
 def test_python_of_a_page_runs(page):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
     assert blocks

@@ -1,5 +1,7 @@
 """Matrix products of SciPy's BLAS that add to what is there: NumPy's cannot, and ``scipy.linalg.blas`` holds the GIL.
 
+:func:`gemm` is one call, whose threads are the BLAS's; :func:`multiply` many, which our threads share.
+
 ``scipy.linalg.blas`` would also copy what is not contiguous as a whole, such as a range of columns. The pointers that
 SciPy gives to compiled code take rows at any distance.
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mlefast import _core
 from mlefast._arguments import Array, FloatArray
 
 _ROUTINES = {"f": ("sgemm", ctypes.c_float), "d": ("dgemm", ctypes.c_double)}
@@ -19,10 +22,10 @@ _LARGEST = 2**31 - 1  # of a BLAS whose integers are C's int
 
 
 @functools.cache
-def _routine(char: str) -> tuple[Any, Any]:
+def _address(char: str) -> int:
     from scipy.linalg import cython_blas  # a quarter of a second, for those who need it
 
-    name, real = _ROUTINES[char]
+    name, _ = _ROUTINES[char]
     capsule = cython_blas.__pyx_capi__[name]  # type: ignore[literal-required]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
@@ -31,8 +34,13 @@ def _routine(char: str) -> tuple[Any, Any]:
         raise RuntimeError(f"SciPy's {name}: received the signature {signature}; accepted: integers of C's type int")
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(api.PyCapsule_GetPointer(capsule, signature))
-    return call, real
+    address: int = api.PyCapsule_GetPointer(capsule, signature)
+    return address
+
+
+@functools.cache
+def _routine(char: str) -> tuple[Any, Any]:
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(_address(char)), _ROUTINES[char][1]
 
 
 # The distance of rows whose entries are neighbours, in entries; None if the BLAS cannot read the array so.
@@ -76,3 +84,16 @@ def gemm(alpha: float, a: FloatArray, b: FloatArray, beta: float, c: FloatArray)
     factor, keep = ctypes.byref(real(alpha)), ctypes.byref(real(beta))
     flags = [ctypes.c_char_p(flag) for flag in transposed]
     call(*flags, n, m, k, factor, b.ctypes.data, ldb, a.ctypes.data, lda, keep, c.ctypes.data, ldc)
+
+
+def multiply(a: FloatArray, b: FloatArray, c: FloatArray, *, beta: float = 0.0) -> FloatArray:
+    """``c = a b + beta c``, shared by mlefast's threads, with the same bits for any number of them; returns ``c``.
+
+    The arrays are as for :func:`gemm`. The BLAS should be limited to one thread (``blas_on_one_thread`` of the
+    estimators): threads of two pools would wait for each other.
+    """
+    if 0 in a.shape or 0 in b.shape:
+        np.multiply(c, beta, out=c) if beta else c.fill(0)
+    else:
+        _core.multiply(_address(c.dtype.char), a, b, beta, c)
+    return c

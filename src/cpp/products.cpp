@@ -1,0 +1,54 @@
+#include "products.hpp"
+
+#include <algorithm>
+
+#include "threads.hpp"
+
+namespace mlefast {
+namespace {
+
+// How a side of c is cut: depends on sizes alone, never on threads. A tile below 64 rows or columns would spend its
+// time on packing the other factor; one below a million multiply-adds (about 40 us) on waking a thread.
+constexpr int64_t least_side = 64, tile_multiply_adds = 1 << 20;
+
+struct Cut {
+  int64_t size, count;
+  Cut(int64_t side, int64_t wanted) {
+    const int64_t parts = std::clamp<int64_t>(std::min(wanted, side / least_side), 1, side);
+    size = ((side + parts - 1) / parts + 15) / 16 * 16;  // whole vectors of c, and cache lines of its own
+    count = (side + size - 1) / size;
+  }
+};
+
+}  // namespace
+
+template <class T> void multiply(Gemm<T>* gemm, const Product<T>& p) {
+  const double work = static_cast<double>(p.rows) * static_cast<double>(p.inner) * static_cast<double>(p.columns);
+  const auto tiles = static_cast<int64_t>(std::clamp(work / tile_multiply_adds, 1.0, 256.0));
+  const bool tall = p.rows >= p.columns;
+  const int64_t longer = std::max(p.rows, p.columns), shorter = std::min(p.rows, p.columns);
+  const Cut along(longer, tiles), across(shorter, tiles / along.count);
+  const Cut by_row = tall ? along : across, by_column = tall ? across : along;
+
+  const auto tile = [&](int64_t index) {
+    const int64_t r = index / by_column.count * by_row.size, c = index % by_column.count * by_column.size;
+    int m = static_cast<int>(std::min(by_column.size, p.columns - c));
+    int n = static_cast<int>(std::min(by_row.size, p.rows - r));
+    int k = static_cast<int>(p.inner);
+    // To a BLAS, which stores columns, each matrix is its transpose: c' = b' a'.
+    char op_b = p.b.column == 1 ? 'N' : 'T', op_a = p.a.column == 1 ? 'N' : 'T';
+    int ldb = static_cast<int>(p.b.column == 1 ? p.b.row : p.b.column);
+    int lda = static_cast<int>(p.a.column == 1 ? p.a.row : p.a.column), ldc = static_cast<int>(p.c.row);
+    T one = 1, beta = p.beta;
+    gemm(&op_b, &op_a, &m, &n, &k, &one, p.b.data + c * p.b.column, &ldb, p.a.data + r * p.a.row, &lda, &beta,
+         p.c.data + r * p.c.row + c, &ldc);
+  };
+  const int64_t count = by_row.count * by_column.count;
+  const Team team(count);
+  team.for_each(count, [&](int64_t index, int) { tile(index); });
+}
+
+template void multiply(Gemm<float>*, const Product<float>&);
+template void multiply(Gemm<double>*, const Product<double>&);
+
+}  // namespace mlefast
