@@ -112,6 +112,20 @@ def test_standardisation_is_folded_in(tmp_path):
     assert np.mean(fitted.model.predict(X) == y) > 0.6
 
 
+@pytest.mark.parametrize("options", [LINEAR, NETWORK], ids=["linear", "network"])
+def test_early_stopping(run, one_line_error, files, tmp_path, options):
+    train, test = files
+    command = ("train", train, "--stream", *options, "--early-stopping", "--validation", test, "--json")
+    record = json.loads(run(*command, "--test", test, "--save", tmp_path / "m.npz").out)
+    curve = record["validation_curve"]
+    assert len(curve) == 20
+    assert max(curve) == pytest.approx(record["test"]["accuracy"])  # of the model that was kept: the best one
+    labels = tmp_path / "labels.npz"
+    np.savez(labels, X=np.zeros((2, 8)), y=["ant", "dog"])
+    if train.suffix == ".npy":  # without names of columns
+        assert "the label dog" in one_line_error(*command[:-2], labels)
+
+
 def test_memory_of_a_training(monkeypatch, tmp_path):
     """Ten times the data take no more memory."""
     monkeypatch.setattr(_stream, "MIXED_BYTES", 1 << 20)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mlefast.cli.evaluation import class_indices
 from mlefast.data import Dataset, DataWarning, Stream, training_labels
 from mlefast.data._dataset import wrong_data
 from mlefast.model_file import LinearModel, NetworkModel, TrainedModel
@@ -110,6 +111,7 @@ def fit(
     options: FitOptions,
     callback: Callable[[int, float], None],
     *,
+    validation: Dataset | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Fit:
@@ -121,6 +123,8 @@ def fit(
     options : FitOptions
     callback : callable
         Called as ``callback(iteration, objective)``.
+    validation : Dataset, optional
+        What early stopping looks at when the data are a stream, of which it cannot set a part aside.
     checkpoint : Path, optional
         A folder in which the state of the fit is saved after every iteration.
     resume : bool, default False
@@ -146,7 +150,8 @@ def fit(
         start = time.perf_counter()
         if isinstance(data, Stream):
             mean, scale = _moments(data) if options.standardize else (0.0, np.ones(data.n_features))
-            estimator.fit_stream(StandardizedStream(data, mean, scale))
+            stream = StandardizedStream(data, mean, scale)
+            estimator.fit_stream(stream, validation=None if validation is None else stream.as_samples(validation))
         else:
             X, mean, scale = _standardized(data.X) if options.standardize else (data.X, 0.0, np.ones(data.n_features))
             estimator.fit(X, y)
@@ -187,7 +192,7 @@ class StandardizedStream:
     @property
     def name(self) -> str:
         """That of the stream, and what tells its moments apart: a fit of others is not to be resumed with these."""
-        return f"{self.stream.name}, moments {zlib.crc32(np.append(self.mean, self.scale)):08x}"
+        return f"{self.stream.name}, moments {zlib.crc32(np.append(self.mean, self.scale).tobytes()):08x}"
 
     @property
     def classes(self) -> Any:
@@ -201,15 +206,21 @@ class StandardizedStream:
 
     def epoch(self, random: np.random.Generator | None = None) -> Iterator[tuple[Any, Any]]:
         """Yield the batches of the stream, standardised."""
-        shift = np.asarray(self.mean, dtype=np.float32)
-        scale = np.asarray(self.scale, dtype=np.float32)
         for X, y in self.stream.epoch(random):
-            X -= shift
-            X /= scale
-            yield X, y
+            yield self._standardize(X), y
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self.epoch()
+
+    def as_samples(self, data: Dataset) -> tuple[Any, Any]:
+        """Return other data as if they came from this stream."""
+        X = np.array(data.X) if isinstance(data.X, np.ndarray) else data.X.toarray()
+        return self._standardize(X), self.classes[class_indices(self.classes, data)]
+
+    def _standardize(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        X -= np.asarray(self.mean, dtype=np.float32)
+        X /= np.asarray(self.scale, dtype=np.float32)
+        return X
 
 
 def _estimator(

@@ -66,6 +66,10 @@ def train(
     test_size: Annotated[
         float, Option(min=0.0, max=0.99, help="Share of each class to test on; 0: none.", rich_help_panel=DATA)
     ] = 0.25,
+    validation: Annotated[
+        str | None,
+        Option(metavar="DATA", help="What --early-stopping looks at with --stream.", rich_help_panel=DATA),
+    ] = None,
     seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Of the split, sgd and adamw.", rich_help_panel=DATA)] = 0,
     picture_size: Annotated[
         str | None,
@@ -166,8 +170,8 @@ def train(
     size = image_size(picture_size)
     if save is not None:
         model_file.check_target(save)
-        check_not_input(save, (data, test), "--save")
-    check_drawings(plot, page, (data, test))
+        check_not_input(save, (data, test, validation), "--save")
+    check_drawings(plot, page, (data, test, validation))
     options = FitOptions(
         solver or ("lbfgs" if model == "linear" and not stream else "adamw"),
         penalty,
@@ -191,9 +195,19 @@ def train(
     _check_options(options, given, stream=stream)
     if resume and checkpoint is None:
         raise BadParameter("is for --checkpoint.", param_hint="--resume")
+    if validation is not None and not (stream and early_stopping):
+        raise BadParameter("is for --stream with --early-stopping.", param_hint="--validation")
+    if validation is None and stream and early_stopping:
+        raise BadParameter(
+            "sets samples aside, which --stream does not: use --validation.", param_hint="--early-stopping"
+        )
     with use_threads(threads):
         parts = _load(data, test, 0 if stream else test_size, seed, target, size, corrupt, options if stream else None)
-        fitted = _fit(parts["train"], options, checkpoint, resume, show_progress=not (quiet or as_json))
+        held_out = None
+        if validation is not None:
+            held_out = datasets.load(validation, target=target, corrupt=corrupt, like=parts["train"])
+            check_labels(datasets.training_labels(parts["train"]), held_out)
+        fitted = _fit(parts["train"], options, held_out, checkpoint, resume, show_progress=not (quiet or as_json))
         training = report.Training(
             parts["train"],
             options,
@@ -239,8 +253,6 @@ def _check_options(options: FitOptions, given: set[str], *, stream: bool) -> Non
         raise BadParameter(message, param_hint="--solver")
     if "l1_ratio" in given and options.penalty != "elasticnet":
         raise BadParameter("is for --penalty elasticnet.", param_hint="--l1-ratio")
-    if stream and options.early_stopping:
-        raise BadParameter("sets samples aside, which --stream does not.", param_hint="--early-stopping")
     if stream and "test_size" in given:
         raise BadParameter("sets samples aside, which --stream does not: use --test.", param_hint="--test-size")
 
@@ -273,6 +285,7 @@ def _load(
 def _fit(
     data: datasets.Dataset | datasets.Stream,
     options: FitOptions,
+    validation: datasets.Dataset | None,
     checkpoint: Path | None,
     resume: bool,
     *,
@@ -280,7 +293,7 @@ def _fit(
 ) -> Fit:
     try:
         with report.progress(options, wanted=show_progress) as callback:
-            return fit(data, options, callback, checkpoint=checkpoint, resume=resume)
+            return fit(data, options, callback, validation=validation, checkpoint=checkpoint, resume=resume)
     except FloatingPointError as error:  # descent has diverged; the message says which learning rate was too large
         raise BadParameter(one_line(error), param_hint="--learning-rate") from error
 
