@@ -6,6 +6,7 @@ import gc
 import threading
 import tracemalloc
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data_files import IMAGE_LABELS, IMAGES, INTEGERS, NAMES, STRINGS, X, as_frame, write_pictures
+from hypothesis import given
+from hypothesis import strategies as st
 from mlefast.data import DataError, DataWarning, _pictures, _stream, _table_streams, can_stream, load, open_stream
+from mlefast.data._dataset import make_dataset
 from PIL import Image
 
 SUFFIXES = [".parquet", ".npy", ".csv"]
@@ -119,6 +123,24 @@ def test_the_generator_is_used_at_the_call_alone(tmp_path, suffix):
         random.random(3)
         batches.append(batch)
     np.testing.assert_array_equal(whole(batches)[0], expected[0])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 12), st.integers(1, 30), st.integers(0, 99))
+def test_batches_of_any_parts(sizes, batch_size, mixed, seed):
+    """Whatever the parts are, each sample comes once with its label, in batches of one size."""
+    borders = np.cumsum([0, *sizes])
+    numbers = [np.arange(first, stop) for first, stop in pairwise(borders)]
+    parts = [make_dataset("data", some[:, None].astype(float), some) for some in numbers]
+    batches = list(_stream._cut(parts, batch_size))
+    np.testing.assert_array_equal(np.concatenate([batch.y for batch in batches]), np.arange(borders[-1]))
+    assert {batch.n_samples for batch in batches[:-1]} <= {batch_size}
+    assert 1 <= batches[-1].n_samples <= batch_size
+    shuffled = list(_stream._mixed(parts, mixed, generator(seed)))
+    assert all(each.n_samples >= mixed for each in shuffled[:-1])
+    assert all(each.n_samples < mixed + 9 for each in shuffled)
+    np.testing.assert_array_equal(np.sort(np.concatenate([each.y for each in shuffled])), np.arange(borders[-1]))
+    for each in (*batches, *shuffled):
+        np.testing.assert_array_equal(each.X[:, 0], each.y)
 
 
 @pytest.mark.usefixtures("small_parts")
