@@ -379,10 +379,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def _new_descent(self, network: Network, random: np.random.Generator) -> Descent[_Objective]:
         rate = float(self.learning_rate_init)
+        l2 = 0.0 if self.solver == "adamw" else float(self.alpha)
         optimizer: Optimizer
         if self.solver == "adamw":
             optimizer = AdamW(
                 network.parameters,
+                n_weights=network.n_weights,
                 learning_rate=rate,
                 beta_1=self.beta_1,
                 beta_2=self.beta_2,
@@ -391,9 +393,13 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             )
         else:
             optimizer = SGD(
-                network.parameters, learning_rate=rate, momentum=self.momentum, nesterov=self.nesterovs_momentum
+                network.parameters,
+                n_weights=network.n_weights,
+                learning_rate=rate,
+                momentum=self.momentum,
+                nesterov=self.nesterovs_momentum,
+                l2=l2,
             )
-        l2 = 0.0 if self.solver == "adamw" else float(self.alpha)
         return Descent(
             _Objective(network, l2, random),
             optimizer,
@@ -479,10 +485,7 @@ class _Objective:
         return self.network.weights
 
     def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        loss = self.network.loss_and_gradient(X, y, sample_weight, total_weight, self.random)
-        if self.l2:
-            self.network.add_penalty_gradient(self.l2)
-        return loss
+        return self.network.loss_and_gradient(X, y, sample_weight, total_weight, self.random)
 
     def penalty(self) -> float:
         return self.network.penalty(self.l2)

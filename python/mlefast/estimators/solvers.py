@@ -84,7 +84,7 @@ class Trainable(Protocol):
         """The part of the parameters that decays."""
 
     def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        """Return the loss of a batch and write the gradient of the penalised objective."""
+        """Return the loss of a batch and write its gradient; the optimizer may add that of a penalty."""
 
     def penalty(self) -> float:
         """Return the prior's share of the objective."""
@@ -163,7 +163,7 @@ class Descent(Generic[Model]):
                 if not math.isfinite(batch_loss):
                     raise self._diverged(step, f"the loss is {batch_loss}")
                 loss += batch_loss * len(y)
-                self.optimizer.step(model.parameters, model.gradient, model.weights)
+                self.optimizer.step(model.parameters, model.gradient)
             if not np.isfinite(model.parameters).all():
                 raise self._diverged(step, "a parameter is not finite")
             return loss / n_samples + model.penalty()
