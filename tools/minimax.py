@@ -1,7 +1,7 @@
 """Compute the polynomial coefficients in ``src/cpp/math.hpp`` and ``src/cpp/training_math.hpp``.
 
-Run ``python tools/minimax.py [exp] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).  Each polynomial minimises the largest error of the whole
-function, in 60-digit arithmetic:
+Run ``python tools/minimax.py [exp] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).
+Each polynomial minimises the largest error of the whole function, in 60-digit arithmetic:
 
 * exp(r) = 1 + r + r^2 q(r) on |r| <= log(2)/2.  The two leading coefficients are pinned to 1, so that exp(0) is 1.
 * log1p(f) = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), on 1 + f in [3/4, 3/2]; R(z) = z * (l1 + l2 z + ...),

@@ -61,14 +61,14 @@ def activate(
     uniform: npt.NDArray[np.floating[Any]] | None,
     rate: float,
 ) -> None:
-    """values <- f(values + bias), slope <- f'; with uniform numbers both are dropped with probability rate."""
+    """Write f(values + bias) over values and f' to slope; with uniform numbers, drop both with probability rate."""
 
 def backpropagate(
     error: npt.NDArray[np.floating[Any]],
     slope: npt.NDArray[np.floating[Any]] | None,
     bias_gradient: npt.NDArray[np.floating[Any]],
 ) -> None:
-    """error <- error * slope, bias_gradient <- its column sums."""
+    """Multiply error by slope in place, and write its column sums."""
 
 def sgd_step(
     parameters: npt.NDArray[np.floating[Any]],
@@ -110,7 +110,7 @@ def multiply(
     """C = a b + beta c, in tiles that the threads share, by the gemm of a BLAS at this address."""
 
 def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
-    """out <- x[index]."""
+    """Write the rows x[index] to out."""
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

@@ -157,9 +157,9 @@ void mlefast::add_training(py::module_& m) {
   m.attr("ACTIVATIONS") = list_activations(rules::Activations{});
   m.def("activate", &activate_arrays, py::arg("activation"), py::arg("values").noconvert(), py::arg("bias").noconvert(),
         py::arg("slope").noconvert(), py::arg("uniform").noconvert(), py::arg("rate"),
-        "values <- f(values + bias), slope <- f'; with uniform numbers both are dropped with probability rate.");
+        "Write f(values + bias) over values and f' to slope; with uniform numbers, drop both with probability rate.");
   m.def("backpropagate", &backpropagate_arrays, py::arg("error").noconvert(), py::arg("slope").noconvert(),
-        py::arg("bias_gradient").noconvert(), "error <- error * slope, bias_gradient <- its column sums.");
+        py::arg("bias_gradient").noconvert(), "Multiply error by slope in place, and write its column sums.");
   m.def("sgd_step", &sgd_step, py::arg("parameters").noconvert(), py::arg("gradient").noconvert(),
         py::arg("velocity").noconvert(), py::arg("n_weights"), py::arg("learning_rate"), py::arg("momentum"),
         py::arg("nesterov"), py::arg("l2"), py::arg("l1"),
@@ -169,5 +169,5 @@ void mlefast::add_training(py::module_& m) {
         py::arg("beta_1"), py::arg("beta_2"), py::arg("epsilon"), py::arg("weight_decay"), py::arg("l2"), py::arg("l1"),
         py::arg("step"), "Move the parameters by AdamW; the first n_weights decay and are penalised.");
   m.def("take_rows", &take_rows_arrays, py::arg("x").noconvert(), py::arg("index").noconvert(),
-        py::arg("out").noconvert(), "out <- x[index].");
+        py::arg("out").noconvert(), "Write the rows x[index] to out.");
 }

@@ -161,10 +161,10 @@ class Network:
         _core.activate(_IDENTITY, logits, self.intercepts[-1], None, None, 0.0)
         loss = _loss(logits, y, sample_weight, total_weight)
 
-        error = logits  # the logits are the loss's gradient now
+        error: FloatArray = logits  # the logits are the loss's gradient now
         for layer in reversed(range(len(self.coefs))):
-            slope = slopes[layer] if layer < len(slopes) else None
-            _core.backpropagate(error, slope, self._intercept_gradients[layer])
+            passed = slopes[layer] if layer < len(slopes) else None
+            _core.backpropagate(error, passed, self._intercept_gradients[layer])
             product(inputs[layer].T, error, self._coef_gradients[layer])
             if layer > 0:
                 product(error, self.coefs[layer].T, errors[layer - 1])
