@@ -50,6 +50,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         if path.exists():
             shutil.copymode(path, temporary)
         temporary.replace(path)
+        _sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -61,6 +62,17 @@ def check_writable(path: Path) -> None:
     temporary = _temporary_beside(path)
     temporary.open("xb").close()
     temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last: on a power failure, a folder may otherwise go back to the file before it."""
+    if os.name != "posix":  # elsewhere folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _temporary_beside(path: Path) -> Path:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from mlefast.cli import evaluation
-from mlefast.cli.evaluation import class_indices, evaluate, identical_rows
-from mlefast.data import DataError, Dataset
+from mlefast.cli.evaluation import check_labels, class_indices, class_scores, evaluate, identical_rows
+from mlefast.data import DataError, Dataset, load, open_stream
 from mlefast.model_file import LinearModel
+from sklearn.metrics import precision_recall_fscore_support
 
 
 def dataset(X, y):
@@ -61,19 +62,26 @@ def test_identity_on_samples_that_repeat(X, seed, sparse):
 
 def test_broken_identity_is_not_printed(monkeypatch):
     real = mf.cross_entropy
-    monkeypatch.setattr(evaluation.mf, "cross_entropy", lambda logits, target: real(logits, target) * (1 + 1e-6))
+
+    def broken(logits, target, **options):
+        loss = real(logits, target, **options)
+        loss[0] *= 1 + 1e-6
+        return loss
+
+    monkeypatch.setattr(evaluation.mf, "cross_entropy", broken)
     with pytest.raises(ArithmeticError, match="NLL"):
-        evaluate(MODEL, dataset([[0, 1]], ["a"]))
+        evaluate(MODEL, dataset([[0, 1], [0, 1]], ["a", "a"]))
 
 
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.sampled_from([0, -0.0, 1, 2.5]))
 )
 def test_identical_rows(X):
-    numbers = identical_rows(X)
-    seen = {}
-    assert numbers.tolist() == [seen.setdefault(tuple(row), len(seen)) for row in X.tolist()]
-    np.testing.assert_array_equal(identical_rows(scipy.sparse.csr_matrix(X)), numbers)
+    same = (X[:, None] == X).all(axis=2)
+    for stored in (X, scipy.sparse.csr_matrix(X)):
+        numbers = identical_rows(stored)
+        np.testing.assert_array_equal(numbers[:, None] == numbers, same)
+        assert set(numbers.tolist()) == set(range(len({tuple(row) for row in X.tolist()})))
 
 
 def test_identical_sparse_rows_however_they_are_stored():
@@ -94,3 +102,42 @@ def test_labels_are_found_in_any_order_and_as_text():
 def test_labels_that_do_not_fit(y, found):
     with pytest.raises(DataError, match=found):
         evaluate(MODEL, dataset(np.zeros((2, 2)), y))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40])
+def test_streams_in_any_batches(tmp_path, batch_size):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "X.npy", random.integers(-1, 2, (40, 2)).astype(np.float32))  # samples repeat
+    np.save(tmp_path / "y.npy", random.choice(["a", "b", "c"], 40))
+    whole = evaluate(MODEL, load(tmp_path / "X.npy"))
+    parts = evaluate(MODEL, open_stream(tmp_path / "X.npy", batch_size=batch_size))
+    assert whole.entropy > 0.1
+    for name in ("samples", "accuracy"):
+        assert getattr(parts, name) == getattr(whole, name)
+    for name in ("nll", "kl", "entropy"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-14)
+    np.testing.assert_array_equal(parts.confusion, whole.confusion)
+    for name in ("edges", "weight", "confidence", "accuracy"):
+        np.testing.assert_allclose(getattr(parts.reliability, name), getattr(whole.reliability, name), rtol=1e-14)
+
+
+def test_scores_of_classes():
+    random = np.random.default_rng(1)
+    X, y = random.standard_normal((200, 2)), random.choice(["a", "b"], 200)  # c is predicted but never there
+    data = dataset(X, y)
+    scores = class_scores(evaluate(MODEL, data))
+    expected = precision_recall_fscore_support(y, MODEL.predict(data.X), labels=["a", "b", "c"], zero_division=0)
+    for ours, theirs in zip((scores.precision, scores.recall, scores.f1, scores.support), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+    assert scores.support.tolist()[2] == scores.recall[2] == 0
+
+
+def test_labels_are_checked_beforehand(tmp_path):
+    check_labels(MODEL.classes, dataset(np.zeros((2, 2)), ["a", "c"]))
+    np.save(tmp_path / "X.npy", np.zeros((2, 2)))
+    with pytest.raises(DataError, match="no labels"):
+        check_labels(MODEL.classes, open_stream(tmp_path / "X.npy"))
+    np.save(tmp_path / "y.npy", np.array(["a", "d"]))
+    for data in (load(tmp_path / "X.npy"), open_stream(tmp_path / "X.npy")):
+        with pytest.raises(DataError, match="the label d"):
+            check_labels(MODEL.classes, data)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import mlefast as mf
 import pytest
+from mlefast import model_file
 from mlefast.cli import main
 
 
 def test_help(run):
     result = run("--help")
     assert (result.status, result.err) == (0, "")
-    for command in ("train", "predict", "info"):
+    for command in ("train", "evaluate", "predict", "info"):
         assert command in result.out
         assert "Usage" in run(command, "--help").out
 
@@ -88,10 +89,11 @@ def test_interruption(tmp_path, start):
         out, _ = child.communicate(timeout=60)
     os.close(ours)
     assert child.returncode == 130
-    assert out == b""
+    assert b"interrupted:" in out
     assert seen.decode().rstrip().endswith("mlefast: interrupted")
     assert b"Traceback" not in seen
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
+    assert model_file.load(tmp_path / "m.npz").metadata["test"]["accuracy"] > 0.9
 
 
 def test_interruption_before_a_command_runs(monkeypatch, capsys):

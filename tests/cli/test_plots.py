@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -32,10 +33,13 @@ def make(n_classes, n_features, *, image_shape=None, names=None, labels=None):
     return Fit(model, weights, [1.5, 0.7, 0.02], 1.0, True), evaluation
 
 
+def drawings(fit, evaluation, **options):
+    options = {"unit": "epoch", "standardized": True, **options}
+    return plots.Drawings.of_training("$\\title$", fit, "test", evaluation, **options)
+
+
 def draw(fit, evaluation, **options):
-    figure = plots.draw_training(
-        "$\\title$", fit, "test", evaluation, **{"solver": "sgd", "standardized": True, **options}
-    )
+    figure = drawings(fit, evaluation, **options).page()
     figure.savefig(io.BytesIO(), format="png", dpi=20)
     return figure
 
@@ -51,7 +55,8 @@ def texts(axes):
 def test_any_number_of_classes(n_classes, image_shape):
     fit, evaluation = make(n_classes, 24, image_shape=image_shape)
     figure = draw(fit, evaluation)
-    loss, confusion, colorbar, *others = figure.axes
+    loss, confusion, colorbar, *others, reliability, confidence = figure.axes
+    assert (reliability.get_ylabel(), confidence.get_ylabel()) == ("accuracy", "test samples (%)")
     assert loss.get_xlabel() == "epoch"
     assert "nats" in loss.get_ylabel()
     assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("predicted class", "true class")
@@ -68,7 +73,7 @@ def test_any_number_of_classes(n_classes, image_shape):
 
 def test_loss_starts_from_equal_classes():
     fit, evaluation = make(3, 4)
-    loss = draw(fit, evaluation, solver="lbfgs").axes[0]
+    loss = draw(fit, evaluation, unit="iteration").axes[0]
     np.testing.assert_allclose(loss.lines[0].get_ydata(), [np.log(3), *fit.loss_curve])
     np.testing.assert_array_equal(loss.lines[0].get_xdata(), range(4))
     assert loss.get_xlabel() == "iteration"
@@ -161,3 +166,51 @@ def test_reliability_of_a_network():
     assert f"{100 * diagram.expected_error:.2f} %" in reliability.get_title()
     assert sum(bar.get_height() for bar in confidence.patches) == pytest.approx(100)
     assert (reliability.get_xlim(), reliability.get_ylim()) == ((0, 1), (0, 1))
+
+
+def test_validation_curve():
+    fit, evaluation = make(3, 4)
+    fit = replace(fit, validation_curve=[0.4, 0.9, 0.8])
+    loss, *_, validation = (axes for axes in draw(fit, evaluation).axes if axes.get_ylabel() in LOSS_LABELS)
+    assert loss.get_shared_x_axes().joined(loss, validation)
+    np.testing.assert_array_equal(validation.lines[0].get_xydata(), [[1, 0.4], [2, 0.9], [3, 0.8]])
+    np.testing.assert_array_equal(validation.lines[1].get_xydata(), [[2, 0.9]])  # what is kept
+
+
+LOSS_LABELS = ("objective\n(nats per sample)", "validation accuracy")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_evaluation_of_a_model(n_classes):
+    fit, evaluation = make(n_classes, 6, image_shape=(2, 3))
+    drawings = plots.Drawings.of_evaluation("model.npz", fit.model, "data", evaluation)
+    confusion, _, *others = drawings.page().axes
+    assert confusion.get_xlabel() == "predicted class"
+    pictures = [axes for axes in others if axes.get_images() and axes.get_title()]
+    expected = fit.weights if n_classes > 2 else np.outer([-0.5, 0.5], fit.model.coef)
+    for axes, weights in zip(pictures, expected, strict=True):
+        np.testing.assert_allclose(axes.get_images()[0].get_array().ravel(), weights)
+    assert list(drawings.panels()) == ["Confusion matrix", "Reliability", "Weights of the classes"]
+
+
+@pytest.mark.parametrize("theme", [plots.LIGHT, plots.DARK], ids=["light", "dark"])
+def test_panels(theme):
+    fit, evaluation = make(3, 6, labels=["<b>", "&amp;", "$x"])
+    panels = drawings(fit, evaluation).panels()
+    assert list(panels) == ["Loss", "Confusion matrix", "Reliability", "Weights of the classes"]
+    for draw_panel in panels.values():
+        svg = draw_panel(theme)
+        assert ET.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert svg == draw_panel(theme)  # the same file for the same model
+        assert theme.ink.encode() in svg
+        assert b"<image" in svg or b'xlink:href="http' not in svg
+
+
+def test_texts_can_be_read_on_their_ground():
+    for theme in (plots.LIGHT, plots.DARK):
+        for scale in (theme.counts, theme.weights):
+            for share in np.linspace(0, 1, 11):
+                red, green, blue, _ = scale(share)
+                ground = 0.3 * red + 0.59 * green + 0.11 * blue
+                text = {"white": 1.0, "#1c1c1c": 0.11}[plots._on(scale(share))]
+                assert abs(ground - text) > 0.38

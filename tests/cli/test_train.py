@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import re
@@ -170,20 +171,24 @@ def test_without_standardisation():
     np.testing.assert_array_equal(fitted.model.intercept, estimator.intercept_)
 
 
-def test_options_reach_the_estimator(monkeypatch, run, small):
+def test_options_reach_the_estimator(monkeypatch, run, small, tmp_path):
     made = []
     real = mf.SoftmaxClassifier.__init__
 
+    @functools.wraps(real)
     def record(self, *args, **kwargs):
         made.append((args, kwargs))
         real(self, *args, **kwargs)
 
     monkeypatch.setattr("mlefast.estimators.SoftmaxClassifier.__init__", record)
-    options = "--solver sgd --penalty none --C 3 --max-iter 7 --tol 0 --batch-size 5 --learning-rate 0.01 --seed 4"
-    assert run("train", small, *options.split()).status == 0
+    options = (
+        "--solver sgd --penalty elasticnet --l1-ratio 0.25 --C 3 --max-iter 7 --tol 0 --batch-size 5 "
+        "--learning-rate 0.01 --schedule cosine --early-stopping --seed 4 --resume"
+    )
+    assert run("train", small, *options.split(), "--checkpoint", tmp_path / "state").status == 0
     (args, kwargs), *_ = made
     kwargs.pop("callback")
-    assert args == (None,)
+    assert args == ("elasticnet",)
     assert kwargs == {
         "C": 3.0,
         "solver": "sgd",
@@ -192,6 +197,11 @@ def test_options_reach_the_estimator(monkeypatch, run, small):
         "batch_size": 5,
         "learning_rate_init": 0.01,
         "random_state": 4,
+        "l1_ratio": 0.25,
+        "learning_rate": "cosine",
+        "early_stopping": True,
+        "checkpoint": tmp_path / "state",
+        "resume": True,
     }
 
 
@@ -344,7 +354,18 @@ def test_divergence(one_line_error, small):
     "options",
     [
         ("--solver", "newton"),
-        ("--penalty", "l1"),
+        ("--penalty", "l0"),
+        ("--penalty", "l1", "--solver", "newton-cg"),
+        ("--l1-ratio", "0.5"),
+        ("--penalty", "elasticnet", "--l1-ratio", "1.1"),
+        ("--schedule", "cosine"),
+        ("--schedule", "linear", "--solver", "sgd"),
+        ("--early-stopping",),
+        ("--batch-size", "10"),
+        ("--learning-rate", "0.1"),
+        ("--resume",),
+        ("--stream",),
+        ("--corrupt", "ask"),
         ("-C", "0"),
         ("-C", "-1"),
         ("-C", "nan"),
@@ -426,6 +447,7 @@ def test_options_reach_the_network(monkeypatch, run, small):
     made = []
     real = mf.MLPClassifier.__init__
 
+    @functools.wraps(real)
     def record(self, *args, **kwargs):
         made.append((args, kwargs))
         real(self, *args, **kwargs)
@@ -433,7 +455,7 @@ def test_options_reach_the_network(monkeypatch, run, small):
     monkeypatch.setattr("mlefast.estimators.MLPClassifier.__init__", record)
     options = (
         "--model mlp --solver sgd --hidden 7,6 --activation tanh --dropout 0.5 --weight-decay 0.1 --max-iter 7 --tol 0 "
-        "--batch-size 5 --learning-rate 0.01 --seed 4 --early-stopping"
+        "--batch-size 5 --learning-rate 0.01 --schedule adaptive --seed 4 --early-stopping"
     )
     assert run("train", small, *options.split()).status == 0
     (args, kwargs), *_ = made
@@ -449,6 +471,9 @@ def test_options_reach_the_network(monkeypatch, run, small):
         "tol": 0.0,
         "batch_size": 5,
         "random_state": 4,
+        "learning_rate": "adaptive",
+        "checkpoint": None,
+        "resume": False,
     }
 
 
@@ -459,22 +484,27 @@ def test_adamw_of_a_linear_model(run, small):
     assert record["loss_curve"][-1] == pytest.approx(exact["loss_curve"][-1], rel=0.1)
 
 
-def test_interrupted_network_is_kept(monkeypatch, run, small, tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [("--model", "mlp"), ("--solver", "sgd"), ("--solver", "lbfgs", "--tol", 0), ("--solver", "newton-cg", "--tol", 0)],
+)
+def test_interrupted_model_is_kept(monkeypatch, run, small, tmp_path, options):
     from mlefast.cli import report
 
     @contextlib.contextmanager
     def progress(*args, **options):
         def interrupt(epoch, objective):
-            if epoch == 5:
+            if epoch == 3:
                 raise KeyboardInterrupt
 
         yield interrupt
 
     monkeypatch.setattr(report, "progress", progress)
-    result = run("train", small, "--model", "mlp", "--save", tmp_path / "m.npz")
-    assert result.status == 0
+    result = run("train", small, *options, "--save", tmp_path / "m.npz")
+    assert result.status == 130
     assert "interrupted" in result.out
     assert "converged" not in result.out
+    assert result.err == "mlefast: interrupted\n"
     assert model_file.load(tmp_path / "m.npz").n_features == 4
 
 
@@ -488,7 +518,14 @@ def test_diverging_network(one_line_error, small):
     [
         ("--hidden 30", "--hidden: is for --model mlp"),
         ("--dropout 0.1", "--dropout: is for --model mlp"),
-        ("--early-stopping", "--early-stopping: is for --model mlp"),
+        ("--early-stopping", "--early-stopping: is for --solver sgd and adamw"),
+        ("--solver newton-cg --penalty l1", "newton-cg takes no penalty l1"),
+        ("--l1-ratio 0.5", "--l1-ratio: is for --penalty elasticnet"),
+        ("--resume", "--resume: is for --checkpoint"),
+        ("--stream --solver lbfgs", "lbfgs needs all data at once"),
+        ("--stream --early-stopping", "which --stream does not"),
+        ("--stream --test-size 0.1", "use --test"),
+        ("--stream", "only read as a whole"),
         ("--model mlp -C 2", "-C: is for --model linear"),
         ("--model mlp --penalty none", "--penalty: is for --model linear"),
         ("--model mlp --solver lbfgs", "lbfgs is for --model linear"),

@@ -8,12 +8,14 @@ import typer
 
 import mlefast as mf
 from mlefast.cli.bench import bench
+from mlefast.cli.evaluate import evaluate
 from mlefast.cli.info import info
 from mlefast.cli.predict import predict
 from mlefast.cli.train import train
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 app.command()(train)
+app.command()(evaluate)
 app.command()(predict)
 app.command()(bench)
 app.command()(info)

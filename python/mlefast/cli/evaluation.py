@@ -11,7 +11,7 @@ still gain.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -21,11 +21,12 @@ import numpy.typing as npt
 
 import mlefast as mf
 from mlefast.calibration import ReliabilityDiagram, reliability_diagram
-from mlefast.data import Dataset
+from mlefast.data import Dataset, Stream
 from mlefast.data._dataset import Labels, wrong_data
 from mlefast.model_file import TrainedModel
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,20 @@ class Evaluation:
     reliability: ReliabilityDiagram
 
 
-def evaluate(model: TrainedModel, data: Dataset) -> Evaluation:
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """How well each class is found: arrays of shape (C,); what has no samples to divide by is 0."""
+
+    precision: FloatArray
+    recall: FloatArray
+    f1: FloatArray
+    support: IntArray
+
+
+def evaluate(model: TrainedModel, data: Dataset | Stream) -> Evaluation:
     """Compare a model's predictions with the labels of data.
+
+    Of a stream, 32 bytes for each sample are kept, by which samples with identical features are found.
 
     Raises
     ------
@@ -55,17 +68,42 @@ def evaluate(model: TrainedModel, data: Dataset) -> Evaluation:
     ArithmeticError
         If NLL = KL + H does not hold, which would be an error in the kernels.
     """
-    target = class_indices(model.classes, data)
-    n_samples, n_classes = len(target), len(model.classes)
-    logits = model.logits(data.X)
-    predicted = np.argmax(logits, axis=1)
-    nll = float(mf.cross_entropy(logits, target))
-    kl, entropy = _kl_and_entropy(mf.log_softmax(logits), target, identical_rows(data.X))
+    n_classes = len(model.classes)
+    confusion = np.zeros((n_classes, n_classes), np.int64)
+    digests, targets, losses, diagrams = [], [], [], []
+    for batch in data.batches() if isinstance(data, Stream) else [data]:
+        target = class_indices(model.classes, batch)
+        logits = model.logits(batch.X)
+        cells = np.bincount(target * n_classes + np.argmax(logits, axis=1), minlength=n_classes**2)
+        confusion += cells.reshape(n_classes, n_classes)
+        digests.append(_digests(batch.X))
+        targets.append(target)
+        losses.append(np.asarray(mf.cross_entropy(logits, target, reduction="none")))
+        diagrams.append(reliability_diagram(mf.softmax(logits), target))
+    target, loss = np.concatenate(targets), np.concatenate(losses)
+    n_samples = len(target)
+    nll = math.fsum(loss) / n_samples
+    kl, entropy = _kl_and_entropy(loss, target, _numbered(np.concatenate(digests)))
     if not math.isclose(nll, kl + entropy, rel_tol=1e-9, abs_tol=1e-12):
         raise ArithmeticError(f"{data.name}: NLL = {nll!r} is not KL + H = {kl!r} + {entropy!r}")
-    confusion = np.bincount(target * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
-    reliability = reliability_diagram(mf.softmax(logits), target)
-    return Evaluation(n_samples, float(np.mean(predicted == target)), nll, kl, entropy, confusion, reliability)
+    accuracy = int(np.trace(confusion)) / n_samples
+    return Evaluation(n_samples, accuracy, nll, kl, entropy, confusion, _merged(diagrams))
+
+
+def class_scores(evaluation: Evaluation) -> ClassScores:
+    """Return precision, recall, F1 and the number of samples of each class."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    confusion = evaluation.confusion
+    true, predicted = np.nonzero(confusion)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        true,
+        predicted,
+        labels=np.arange(len(confusion)),
+        sample_weight=confusion[true, predicted],
+        zero_division=0.0,
+    )
+    return ClassScores(precision, recall, f1, confusion.sum(axis=1))
 
 
 def class_indices(classes: Labels, data: Dataset) -> IntArray:
@@ -79,24 +117,40 @@ def class_indices(classes: Labels, data: Dataset) -> IntArray:
     if data.y is None:
         raise wrong_data(data.name, "no labels", "data with a label for each sample")
     labels, classes = data.y.astype(str), classes.astype(str)  # a file may hold 1 where another holds "1"
-    unknown = ~np.isin(labels, classes)
-    if unknown.any():
-        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        raise wrong_data(data.name, f"the label {labels[unknown][0]}", f"{shown}, as in training")
+    _check_known(labels, classes, data.name)
     order = np.argsort(classes)
     return order[np.searchsorted(classes, labels, sorter=order)]
 
 
+def check_labels(classes: Labels, data: Dataset | Stream) -> None:
+    """Raise the errors of :func:`evaluate` about labels before there is a model."""
+    found = data.classes if isinstance(data, Stream) else data.y
+    if found is None:
+        raise wrong_data(data.name, "no labels", "data with a label for each sample")
+    _check_known(found.astype(str), classes.astype(str), data.name)
+
+
+def _check_known(labels: Labels, classes: Labels, name: str) -> None:
+    unknown = ~np.isin(labels, classes)
+    if unknown.any():
+        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise wrong_data(name, f"the label {labels[unknown][0]}", f"{shown}, as in training")
+
+
 def identical_rows(X: Any) -> IntArray:
-    """Give each row of features a number, the same to identical rows, counted from 0 by first appearance.
+    """Give each row of features a number, the same to identical rows.
 
     Rows are told apart by 128-bit digests: sorting them would take longer than fitting a model to them.
     """
-    numbers: dict[bytes, int] = {}
-    return np.fromiter((numbers.setdefault(d, len(numbers)) for d in _digests(X)), np.int64, X.shape[0])
+    return _numbered(_digests(X))
 
 
-def _digests(X: Any) -> Iterator[bytes]:
+def _digests(X: Any) -> npt.NDArray[np.uint64]:
+    """Return a digest of each row, shape (N, 2)."""
+    return np.frombuffer(b"".join(_digests_of_rows(X)), np.uint64).reshape(-1, 2)
+
+
+def _digests_of_rows(X: Any) -> Iterator[bytes]:
     if isinstance(X, np.ndarray):
         for row in X:
             yield blake2b(row + 0.0, digest_size=16).digest()  # -0.0 becomes 0.0
@@ -108,12 +162,30 @@ def _digests(X: Any) -> Iterator[bytes]:
         yield blake2b(X.indices[start:stop].tobytes() + X.data[start:stop].tobytes(), digest_size=16).digest()
 
 
-def _kl_and_entropy(log_p: npt.NDArray[np.float64], target: IntArray, group: IntArray) -> tuple[float, float]:
-    n_samples, n_classes = log_p.shape
-    _, member = np.unique(group, return_index=True)  # some sample of each group; p is the same in all of it
-    pairs, counts = np.unique(group * n_classes + target, return_counts=True)
-    groups, labels = pairs // n_classes, pairs % n_classes
-    surprisal = np.log(np.bincount(group)[groups] / counts)  # -log q
+def _numbered(digests: npt.NDArray[np.uint64]) -> IntArray:
+    order = np.lexsort(digests.T)
+    ordered = digests[order]
+    new = np.concatenate([[False], (ordered[1:] != ordered[:-1]).any(axis=1)])
+    numbers = np.empty(len(digests), np.int64)
+    numbers[order] = np.cumsum(new)
+    return numbers
+
+
+def _kl_and_entropy(loss: FloatArray, target: IntArray, group: IntArray) -> tuple[float, float]:
+    n_samples = len(target)
+    # A label of a group: all its samples have the same features, hence the same loss.
+    _, member, counts = np.unique(group * (target.max() + 1) + target, return_index=True, return_counts=True)
+    surprisal = np.log(np.bincount(group)[group[member]] / counts)  # -log q
     share = counts / n_samples
-    kl = math.fsum(share * (-surprisal - log_p[member[groups], labels]))
+    kl = math.fsum(share * (loss[member] - surprisal))
     return kl, math.fsum(share * surprisal)
+
+
+def _merged(diagrams: Sequence[ReliabilityDiagram]) -> ReliabilityDiagram:
+    """Return the diagram of all samples from those of their parts, whose bins are the same."""
+    weight = np.sum([each.weight for each in diagrams], axis=0)
+    confidence = np.sum([np.nan_to_num(each.confidence) * each.weight for each in diagrams], axis=0)
+    accuracy = np.sum([np.nan_to_num(each.accuracy) * each.weight for each in diagrams], axis=0)
+    edges = np.max([each.edges for each in diagrams], axis=0)  # the last one is 1, or what rounding has made of it
+    with np.errstate(invalid="ignore"):
+        return ReliabilityDiagram(edges, weight, confidence / weight, accuracy / weight)

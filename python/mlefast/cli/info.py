@@ -15,6 +15,7 @@ _LIBRARIES = {
     "typer": "cli",
     "rich": "cli",
     "matplotlib": "cli",
+    "jinja2": "cli",
     "pandas": "data",
     "pyarrow": "data",
     "pillow": "data",

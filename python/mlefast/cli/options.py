@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 import mlefast as mf
-from mlefast._files import check_writable, one_line
+from mlefast import data as datasets
+from mlefast._files import check_writable, one_line, open_atomically
 
 DATA, FIT, NETWORK, OUTPUT = (
     "Data",
@@ -26,15 +27,37 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="digits, iris, wine or breast_cancer; a .csv, .parquet, .npz, .svm or MNIST file; a folder of pictures.",
+        help=(
+            "digits, iris, wine or breast_cancer; a .csv, .parquet, .npy, .npz, .svm or MNIST file; a folder of "
+            "pictures."
+        ),
     ),
 ]
 Target = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN", help="Column, or array of an .npz file, that holds the labels.", rich_help_panel=DATA
+        metavar="COLUMN",
+        help="Column, array of an .npz file, or file beside an .npy file, that holds the labels.",
+        rich_help_panel=DATA,
     ),
 ]
+Corrupt = Annotated[
+    Literal["fail", "skip"],
+    typer.Option(help="A picture that cannot be read is an error, or is left out and named.", rich_help_panel=DATA),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.png",
+        help="Draw loss, confusion, reliability and weights: .png, .pdf or .svg.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Write tables and plots as one page.", rich_help_panel=OUTPUT),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT)]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", min=1, max=2**15, help="Threads; all by default.", rich_help_panel=FIT)
 ]
@@ -80,6 +103,18 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+def open_data(
+    source: str,
+    *,
+    target: str | None = None,
+    corrupt: Literal["fail", "skip"] = "fail",
+    like: datasets.Layout,
+) -> datasets.Dataset | datasets.Stream:
+    """Open data for a model that is there: in parts, if they can be read so, however large they are."""
+    read = datasets.open_stream if datasets.can_stream(source) else datasets.load
+    return read(source, target=target, corrupt=corrupt, like=like)
+
+
 def check_output(path: Path, suffixes: tuple[str, ...], option: str) -> None:
     """Find out whether a file can be written before there is something to lose."""
     if path.suffix not in suffixes:
@@ -90,10 +125,30 @@ def check_output(path: Path, suffixes: tuple[str, ...], option: str) -> None:
         raise typer.BadParameter(f"{path} cannot be written: {one_line(error)}.", param_hint=option) from error
 
 
+def check_drawings(plot: Path | None, report: Path | None, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse plots and reports that could not be written at the end."""
+    for path, suffixes, option in ((plot, (".png", ".pdf", ".svg"), "--plot"), (report, (".html",), "--report")):
+        if path is not None:
+            check_output(path, suffixes, option)
+            check_not_input(path, inputs, option)
+            require("matplotlib", "cli", option)
+    if report is not None:
+        require("jinja2", "cli", "--report")
+
+
 def check_not_input(path: Path, inputs: Iterable[str | Path | None], option: str) -> None:
     """Refuse to replace a file that is being read."""
     if path.exists() and any(each and Path(each).exists() and path.samefile(each) for each in inputs):
         raise typer.BadParameter(f"{path} is also read; it would be replaced.", param_hint=option)
+
+
+def write_output(path: Path, content: bytes, option: str) -> None:
+    """Write a file whole or not at all."""
+    try:
+        with open_atomically(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {one_line(error)}.", param_hint=option) from error
 
 
 def require(library: str, extra: str, option: str) -> None:

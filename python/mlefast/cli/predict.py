@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TextIO
@@ -17,7 +18,17 @@ from mlefast import data as datasets
 from mlefast import model_file
 from mlefast._files import one_line, open_atomically
 from mlefast.cli.evaluation import evaluate
-from mlefast.cli.options import Data, Target, Threads, check_not_input, check_output, require, use_threads
+from mlefast.cli.options import (
+    Corrupt,
+    Data,
+    Target,
+    Threads,
+    check_not_input,
+    check_output,
+    open_data,
+    require,
+    use_threads,
+)
 from mlefast.cli.report import evaluation_table, new_console
 
 _OUTPUT_SUFFIXES = (".csv", ".npz", ".parquet")
@@ -35,29 +46,26 @@ def predict(
         bool, typer.Option("--score", help="Print accuracy and likelihood on standard error; needs labels.")
     ] = False,
     target: Target = None,
+    corrupt: Corrupt = "fail",
     threads: Threads = None,
 ) -> None:
-    """Predict the classes of samples with a trained model."""
+    """Predict the classes of samples, which may be larger than memory, with a trained model."""
     if output is not None:
         check_output(output, _OUTPUT_SUFFIXES, "--output")
         check_not_input(output, (model, data), "--output")
         if output.suffix == ".parquet":
             require("pyarrow", "data", "--output")
     trained = model_file.load(model)
-    samples = datasets.load(data, target=target, like=trained)
+    samples = open_data(data, target=target, corrupt=corrupt, like=trained)
     with use_threads(threads):
         if score:
             _print_score(trained, samples)
-        predictions = Predictions(
-            trained.predict(samples.X),
-            trained.predict_proba(samples.X) if proba else None,
-            trained.classes,
-            samples.sample_names,
-        )
-    if output is None:
-        _write_csv(predictions, sys.stdout)
-    else:
-        _write_file(predictions, output)
+        batches = samples.batches() if isinstance(samples, datasets.Stream) else iter([samples])
+        predictions = (_predict(trained, batch, proba) for batch in batches)
+        if output is None:
+            _write_csv(predictions, sys.stdout)
+        else:
+            _write_file(predictions, output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,22 +94,29 @@ class Predictions:
         if self.sample_names is not None:
             arrays["file"] = np.array(self.sample_names)
         if self.probabilities is not None:
-            arrays.update(probabilities=self.probabilities, classes=self.classes)
+            arrays["probabilities"] = self.probabilities
         return arrays
 
 
-def _print_score(model: model_file.TrainedModel, samples: datasets.Dataset) -> None:
+def _predict(model: model_file.TrainedModel, samples: datasets.Dataset, proba: bool) -> Predictions:
+    probabilities = model.predict_proba(samples.X) if proba else None
+    return Predictions(model.predict(samples.X), probabilities, model.classes, samples.sample_names)
+
+
+def _print_score(model: model_file.TrainedModel, samples: datasets.Dataset | datasets.Stream) -> None:
     new_console(stderr=True).print(evaluation_table({samples.name: evaluate(model, samples)}))
 
 
-def _write_csv(predictions: Predictions, file: TextIO) -> None:
-    columns = predictions.columns()
+def _write_csv(predictions: Iterable[Predictions], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    for i, some in enumerate(predictions):
+        columns = some.columns()
+        if i == 0:
+            writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
-def _write_file(predictions: Predictions, path: Path) -> None:
+def _write_file(predictions: Iterator[Predictions], path: Path) -> None:
     try:
         with open_atomically(path) as file:
             _write(predictions, path.suffix, file)
@@ -109,15 +124,24 @@ def _write_file(predictions: Predictions, path: Path) -> None:
         raise typer.BadParameter(f"{path} cannot be written: {one_line(error)}.", param_hint="--output") from error
 
 
-def _write(predictions: Predictions, suffix: str, file: BinaryIO) -> None:
+def _write(predictions: Iterator[Predictions], suffix: str, file: BinaryIO) -> None:
     if suffix == ".npz":
-        arrays: dict[str, Any] = predictions.arrays()
+        parts = list(predictions)
+        every = [part.arrays() for part in parts]
+        arrays: dict[str, Any] = {name: np.concatenate([each[name] for each in every]) for name in every[0]}
+        if parts[0].probabilities is not None:
+            arrays["classes"] = parts[0].classes
         np.savez(file, **arrays)
     elif suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        pq.write_table(pa.table(predictions.columns()), file)
+        tables = (pa.table(some.columns()) for some in predictions)
+        first = next(tables)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
     else:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         _write_csv(predictions, text)

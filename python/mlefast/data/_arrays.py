@@ -1,4 +1,4 @@
-"""NumPy archives, svmlight files and MNIST's IDX files."""
+"""NumPy's arrays and archives, svmlight files and MNIST's IDX files."""
 
 from __future__ import annotations
 
@@ -43,6 +43,50 @@ def read_npz(path: Path, target: str | None) -> Dataset:
         raise wrong_data(path, f"{features} of shape {images.shape}", "shape (samples, features) or images")
     X, image_shape = images_to_rows(images)
     return make_dataset(path, X, y, image_shape=image_shape)
+
+
+def read_npy(path: Path, target: str | None) -> Dataset:
+    """Read an array of features and, from the file beside it, the labels; see :func:`map_npy`."""
+    features, labels = map_npy(path, target)
+    X, image_shape = images_to_rows(np.array(features))
+    return make_dataset(path, X, None if labels is None else np.array(labels), image_shape=image_shape)
+
+
+def map_npy(path: Path, target: str | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Map an array of features and its labels into memory without reading them.
+
+    The labels of ``<stem>.npy`` are in `target`, a file beside it, else in ``<stem>_labels.npy``, else, if the stem
+    begins with X or x, in the file that has y there: ``y.npy`` of ``X.npy``, ``y_train.npy`` of ``X_train.npy``.
+    """
+    features = _map_array(path)
+    if features.ndim < 2:
+        raise wrong_data(path, f"an array of shape {features.shape}", "shape (samples, features) or images")
+    if 0 in features.shape:
+        raise wrong_data(path, f"an array of shape {features.shape}", "at least one sample and feature")
+    names = [f"{path.stem}_labels.npy"]
+    if path.stem[0] in "Xx":
+        names.append(f"y{path.stem[1:]}.npy")
+    candidates = [path.with_name(name) for name in ([target] if target is not None else names)]
+    labels_path = next((each for each in candidates if each.is_file()), None)
+    if labels_path is None:
+        if target is not None:
+            raise wrong_data(path, f"no file {candidates[0]}", "a file beside it that holds the labels, as the target")
+        return features, None
+    labels = _map_array(labels_path)
+    if labels.shape not in ((len(features),), (len(features), 1)):
+        raise wrong_data(
+            str(labels_path), f"labels of shape {labels.shape}", f"one for each of {len(features)} samples"
+        )
+    return features, labels.reshape(-1)
+
+
+def _map_array(path: Path) -> npt.NDArray[Any]:
+    with reading(path, "an array without objects, as np.save writes it"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise wrong_data(path, "an archive of arrays", "a single array, as np.save writes it")
+        return array
 
 
 def read_svmlight(path: Path, like: Layout | None) -> Dataset:

@@ -22,6 +22,10 @@ class DataError(ValueError):
     """Data that cannot be used; the message names the source, what was found and what is accepted."""
 
 
+class DataWarning(UserWarning):
+    """Data of which a part is left out; the message names that part and why."""
+
+
 def wrong_data(source: str | Path, found: str, accepted: str) -> DataError:
     """Every error about data says the same three things."""
     return DataError(f"{source}: found {found}; accepted: {accepted}")
@@ -89,6 +93,7 @@ def make_dataset(
     feature_names: tuple[str, ...] | None = None,
     image_shape: tuple[int, ...] | None = None,
     sample_names: tuple[str, ...] | None = None,
+    first_sample: int = 0,
 ) -> Dataset:
     """Check and convert what a reader found.
 
@@ -101,6 +106,8 @@ def make_dataset(
     feature_names : tuple of str, optional
     image_shape : tuple of int, optional
     sample_names : tuple of str, optional
+    first_sample : int, default 0
+        The number of the first sample in the source, for messages.
 
     Raises
     ------
@@ -110,8 +117,8 @@ def make_dataset(
     """
     if 0 in X.shape:
         raise wrong_data(name, f"{X.shape[0]} samples of {X.shape[1]} features", "at least one of each")
-    X = _as_features(X, name, feature_names)
-    labels = None if y is None else _as_labels(np.asarray(y), X.shape[0], name)
+    X = _as_features(X, name, feature_names, first_sample)
+    labels = None if y is None else as_labels(np.asarray(y), X.shape[0], name, first_sample)
     return Dataset(X, labels, feature_names, image_shape, str(name), sample_names)
 
 
@@ -140,7 +147,7 @@ def reading(path: Path, accepted: str) -> Iterator[None]:
         raise wrong_data(path, f"a file that cannot be read ({one_line(error)})", accepted) from error
 
 
-def _as_features(X: Any, name: str | Path, feature_names: tuple[str, ...] | None) -> Features:
+def _as_features(X: Any, name: str | Path, feature_names: tuple[str, ...] | None, first_sample: int) -> Features:
     if X.dtype.kind not in "biuf":
         raise wrong_data(name, f"features of dtype {X.dtype}", "numbers")
     with warnings.catch_warnings(), np.errstate(over="ignore"):
@@ -152,11 +159,11 @@ def _as_features(X: Any, name: str | Path, feature_names: tuple[str, ...] | None
             converted = positions = np.ascontiguousarray(X, dtype=np.float32)
     bad = ~np.isfinite(positions)
     if bad.any():
-        raise wrong_data(name, _first_bad(X, bad, feature_names), "finite numbers in float32")
+        raise wrong_data(name, _first_bad(X, bad, feature_names, first_sample), "finite numbers in float32")
     return converted
 
 
-def _first_bad(X: Any, bad: npt.NDArray[np.bool_], feature_names: tuple[str, ...] | None) -> str:
+def _first_bad(X: Any, bad: npt.NDArray[np.bool_], feature_names: tuple[str, ...] | None, first_sample: int) -> str:
     where = int(np.flatnonzero(bad)[0])
     if isinstance(X, np.ndarray):
         row, column = (int(i) for i in np.unravel_index(where, X.shape))
@@ -165,10 +172,11 @@ def _first_bad(X: Any, bad: npt.NDArray[np.bool_], feature_names: tuple[str, ...
         row, column = int(np.searchsorted(X.indptr, where, side="right")) - 1, int(X.indices[where])
         value = X.data[where]
     feature = repr(feature_names[column]) if feature_names else str(column)
-    return f"{float(value)!r} in sample {row}, feature {feature} ({int(bad.sum())} such values)"
+    return f"{float(value)!r} in sample {first_sample + row}, feature {feature} ({int(bad.sum())} such values)"
 
 
-def _as_labels(y: npt.NDArray[Any], n_samples: int, name: str | Path) -> Labels:
+def as_labels(y: npt.NDArray[Any], n_samples: int, name: str | Path, first_sample: int = 0) -> Labels:
+    """Check and convert labels; see :func:`make_dataset`."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (n_samples,):
@@ -179,7 +187,7 @@ def _as_labels(y: npt.NDArray[Any], n_samples: int, name: str | Path) -> Labels:
         raise wrong_data(name, f"labels of dtype {y.dtype}", "whole numbers or strings")
     missing = y == "" if y.dtype.kind == "U" else ~np.isfinite(y)
     if missing.any():
-        where = int(missing.argmax())
+        where = first_sample + int(missing.argmax())
         raise wrong_data(name, f"no label for sample {where} ({missing.sum()} such samples)", "a label for each sample")
     if y.dtype.kind == "U":
         return y

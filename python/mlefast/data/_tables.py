@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlefast.data._dataset import Dataset, Layout, make_dataset, reading, wrong_data
 
@@ -36,31 +37,49 @@ def read_parquet(path: Path, target: str | None, like: Layout | None) -> Dataset
     return _from_frame(path, frame, True, target, like)
 
 
-def _from_frame(path: Path, frame: Any, named: bool, target: str | None, like: Layout | None) -> Dataset:
-    from pandas.api.types import is_numeric_dtype
+def csv_columns(path: Path, target: str | None) -> tuple[tuple[str | None, ...], bool]:
+    """Return the names of a CSV file's columns, and whether they are written in it.
 
-    frame.columns = [str(column) for column in frame.columns]
-    names = list(frame.columns)
+    Without names, columns are called by their numbers. None is the index that pandas writes.
+    """
+    with reading(path, "comma-separated values"):
+        import pandas as pd
+
+        first, second = _first_lines(path)
+        if not _has_header(first, second, target):
+            return tuple(str(i) for i in range(len(first))), False
+        names = [str(name) for name in pd.read_csv(path, nrows=0, index_col=False).columns]
+        return (None if first[0] == "" else names[0], *names[1:]), True
+
+
+def choose_columns(
+    path: Path, names: Sequence[str], named: bool, target: str | None, like: Layout | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Decide which columns are features and which one holds the labels."""
     label = _label_column(path, names, named, target, like)
     wanted = like.feature_names if named and like is not None and like.feature_names else None
-    features = list(wanted or (name for name in names if name != label))
+    features = tuple(wanted or (name for name in names if name != label))
     absent = [name for name in features if name not in names]
     if absent:
         raise wrong_data(path, f"no columns {_shorten(absent)}", "the columns that the model was trained on")
     if not features:
         raise wrong_data(path, f"only the column {_shorten(names)}", "features and labels, separated by commas")
+    return features, label
+
+
+def feature_values(path: Path, frame: Any, features: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return columns of a data frame as features; what is missing is NaN."""
+    from pandas.api.types import is_numeric_dtype
+
     words = [name for name in features if not is_numeric_dtype(frame[name])]
     if words and len(frame):
         raise wrong_data(path, f"columns that are not numeric: {_shorten(words)}", "numbers as features")
-    return make_dataset(
-        path,
-        frame[features].to_numpy(dtype=np.float64, na_value=np.nan),
-        None if label is None else _label_values(frame[label]),
-        feature_names=tuple(features) if named else None,
-    )
+    values: npt.NDArray[np.float64] = frame[list(features)].to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
 
 
-def _label_values(column: Any) -> Any:
+def label_values(column: Any) -> Any:
+    """Return a column as labels; what is missing is NaN or the empty string."""
     from pandas.api.types import is_numeric_dtype
 
     missing = column.isna()
@@ -70,7 +89,18 @@ def _label_values(column: Any) -> Any:
     return np.where(missing, "", values)  # no label, as the empty string
 
 
-def _label_column(path: Path, names: list[str], named: bool, target: str | None, like: Layout | None) -> str | None:
+def _from_frame(path: Path, frame: Any, named: bool, target: str | None, like: Layout | None) -> Dataset:
+    frame.columns = [str(column) for column in frame.columns]
+    features, label = choose_columns(path, list(frame.columns), named, target, like)
+    return make_dataset(
+        path,
+        feature_values(path, frame, features),
+        None if label is None else label_values(frame[label]),
+        feature_names=features if named else None,
+    )
+
+
+def _label_column(path: Path, names: Sequence[str], named: bool, target: str | None, like: Layout | None) -> str | None:
     """Decide which column holds the labels; only data for a trained model may have none."""
     if target is not None:
         if target not in names:
