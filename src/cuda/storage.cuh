@@ -125,7 +125,40 @@ template <class T> class Window {
     }
   }
 
+  // Whether element j of vector k is one of the n.
+  MLEFAST_FN bool holds(int k, int j) const { return first(k) + j >= 0 && first(k) + j < n_; }
+
+  // The numbers that another array of n has for vector k, and `fill` beyond them: in 16-byte vectors if they lie so.
+  MLEFAST_FN void load_beside(const Value* at, int k, Value fill, Value (&v)[lanes]) const {
+    const int i = first(k);
+    if (i >= 0 && i + lanes <= n_ && (reinterpret_cast<unsigned long long>(at + i) & 15) == 0) {
+#pragma unroll
+      for (int w = 0; w < lanes / beside; ++w)
+        Storage<Value>::unpack(reinterpret_cast<const uint4*>(at + i)[w],
+                               reinterpret_cast<Value(&)[beside]>(v[w * beside]));
+    } else {
+#pragma unroll
+      for (int j = 0; j < lanes; ++j) v[j] = holds(k, j) ? at[i + j] : fill;
+    }
+  }
+
+  MLEFAST_FN void store_beside(Value* to, int k, const Value (&v)[lanes]) const {
+    const int i = first(k);
+    if (i >= 0 && i + lanes <= n_ && (reinterpret_cast<unsigned long long>(to + i) & 15) == 0) {
+#pragma unroll
+      for (int w = 0; w < lanes / beside; ++w)
+        store_vector(reinterpret_cast<uint4*>(to + i) + w,
+                     Storage<Value>::pack(reinterpret_cast<const Value(&)[beside]>(v[w * beside])));
+    } else {
+#pragma unroll
+      for (int j = 0; j < lanes; ++j)
+        if (holds(k, j)) to[i + j] = v[j];
+    }
+  }
+
  private:
+  static constexpr int beside = Storage<Value>::lanes;
+
   const T* at_;
   int n_, skew_;
 };
