@@ -1,6 +1,6 @@
 // The kernel of a loss of rules/term_losses.h, compiled for what a call asks of it: module.cuh's definitions, where
-// MLEFAST_TASK is a position in rules::Losses and MLEFAST_REGIME is resident | staged | streamed | elementwise, and for each
-// member of Asked below MLEFAST_ASKS_..., 0 or 1.
+// MLEFAST_TASK is a position in rules::Losses and MLEFAST_REGIME is resident | staged | streamed | elementwise, and for
+// each member of Asked below MLEFAST_ASKS_..., 0 or 1.
 #include "module.cuh"
 #include "term_kernels.cuh"
 
@@ -25,8 +25,7 @@ struct Asked {
 };
 
 template <Regime regime> MLEFAST_FN void run(const TermCall<T>& call) {
-  if constexpr (regime == Regime::resident)
-    resident_terms<Loss, Asked, T, MLEFAST_GROUP, MLEFAST_VECTORS, block>(call);
+  if constexpr (regime == Regime::resident) resident_terms<Loss, Asked, T, MLEFAST_GROUP, MLEFAST_VECTORS, block>(call);
   if constexpr (regime == Regime::staged) streamed_terms<Loss, Asked, T, true, MLEFAST_TOGETHER, block>(call);
   if constexpr (regime == Regime::streamed) streamed_terms<Loss, Asked, T, false, MLEFAST_TOGETHER, block>(call);
   if constexpr (regime == Regime::elementwise && Loss::elementwise)
@@ -45,12 +44,38 @@ extern "C" __global__ void __launch_bounds__(block, 1)
                   const Value* weight, const Value* positive, int64 period, const Value* upstream,
                   const Value* second_upstream, int64 upstream_row, int64 second_upstream_row, double scale,
                   double second_scale, const double* scale_at, double keep, double spread, double z_loss,
-                  double softcap, double inverse_temperature, double gamma, double hessian, double floor,
-                  Value* value, Value* second_value, int* hit, double* partial) {
-  run<Regime::MLEFAST_REGIME>({x, out, second, probabilities, v, u, rows, classes, x_row, out_row, second_row,
-                               probabilities_row, v_row, u_row, target, static_cast<Integer>(target_kind),
-                               ignore_index, weight, positive, period, upstream, second_upstream, upstream_row,
-                               second_upstream_row, scale, second_scale, scale_at,
+                  double softcap, double inverse_temperature, double gamma, double hessian, double floor, Value* value,
+                  Value* second_value, int* hit, double* partial) {
+  run<Regime::MLEFAST_REGIME>({x,
+                               out,
+                               second,
+                               probabilities,
+                               v,
+                               u,
+                               rows,
+                               classes,
+                               x_row,
+                               out_row,
+                               second_row,
+                               probabilities_row,
+                               v_row,
+                               u_row,
+                               target,
+                               static_cast<Integer>(target_kind),
+                               ignore_index,
+                               weight,
+                               positive,
+                               period,
+                               upstream,
+                               second_upstream,
+                               upstream_row,
+                               second_upstream_row,
+                               scale,
+                               second_scale,
+                               scale_at,
                                {keep, spread, z_loss, softcap, inverse_temperature, gamma, hessian, floor},
-                               value, second_value, hit, partial});
+                               value,
+                               second_value,
+                               hit,
+                               partial});
 }

@@ -250,6 +250,22 @@ class Job:
         ]
 
 
+class LossJob(Protocol):
+    """What reductions need to know of a job."""
+
+    device: Device
+    x: Rows
+    target: Any
+    ignore_index: int
+    weight: Any
+    scale: float
+    scale_at: Any
+    value: Any
+
+    def run(self, *, partial: bool = False) -> Any:
+        """Launch; return the sums of losses that were asked for."""
+
+
 def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of losses, weights and factors."""
     return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
@@ -259,7 +275,7 @@ def _sums_source(dtype: np.dtype[Any]) -> str:
     return source_of("sums.cu", (("storage", STORAGE[value_dtype(dtype).name]), ("block", 256)))
 
 
-def weigh(job: Job) -> tuple[Any, Any]:
+def weigh(job: LossJob) -> tuple[Any, Any]:
     """Sum up the weights of the targets that count; return the sums and the first wrong positions, by chunk."""
     device, rows = job.device, job.x.count
     chunks = -(-rows // ROWS_CHUNK)
@@ -305,7 +321,16 @@ def add_up(
     device.launch(source, "mlefast_add", 1, 256, 0, arguments)
 
 
-def reduced_cross_entropy(job: Job, reduction: Reduction, denominator: float | None, loss: Any) -> None:
+def divide_by_weight(job: LossJob) -> Any:
+    """Divide a job's gradient by the weight of the targets that count; return where that weight will stand."""
+    total, inverse = job.device.xp.empty((), np.float64), job.device.xp.empty((), np.float64)
+    sums, _ = weigh(job)
+    add_up(job.device, sums, job.x.array.dtype, total=total, inverse=inverse, numerator=job.scale)
+    job.scale, job.scale_at = 1.0, inverse
+    return total
+
+
+def reduce(job: LossJob, reduction: Reduction, denominator: float | None, loss: Any) -> None:
     """Run a loss and reduce it into `loss`, an array of no dimension."""
     device, dtype = job.device, job.x.array.dtype
     if denominator is not None or reduction == "sum":
@@ -313,8 +338,5 @@ def reduced_cross_entropy(job: Job, reduction: Reduction, denominator: float | N
         job.scale = quotient(job.scale, divisor)
         add_up(device, job.run(partial=True), dtype, loss=loss, divisor=divisor)
     else:  # the gradient is scaled while it is written, so the mean's denominator is found first
-        total, inverse = device.xp.empty((), np.float64), device.xp.empty((), np.float64)
-        sums, _ = weigh(job)
-        add_up(device, sums, dtype, total=total, inverse=inverse, numerator=job.scale)
-        job.scale_at = inverse
+        total = divide_by_weight(job)
         add_up(device, job.run(partial=True), dtype, loss=loss, divisor_at=total)

@@ -25,7 +25,7 @@ from mlefast._backends.cuda import (
 # each would leave room for few warps.
 MOST_NUMBERS = {2: 16, 4: 16, 8: 8}
 FEW_LANES = (1, 2, 4)  # for rows of one vector for each lane
-GROUPS = (8, 16, 32, 64, 128, 256, 512)
+GROUPS = (8, 16, 32, 64, 128, 256, 512)  # up to 256 in float64, whose passes take more than 128 registers
 TOGETHER = 2  # vectors of each array that a thread of a streamed row has under way
 ELEMENTS = 8192  # of an elementwise loss, that a block takes at least
 
@@ -50,7 +50,7 @@ def make_plan(shape: Shape, arrays: int, device: Device) -> Plan:
     """Choose where a row is kept: in the registers of as few lanes as hold it, in shared memory or nowhere."""
     rows, lanes = shape.rows, VECTOR // shape.itemsize
     vectors = -(-(shape.classes + (0 if shape.aligned else lanes - 1)) // lanes)
-    for group in (*FEW_LANES, *GROUPS):
+    for group in (*FEW_LANES, *(GROUPS[:-1] if shape.itemsize == 8 else GROUPS)):
         most = 1 if group in FEW_LANES else most_vectors(shape.itemsize, arrays)
         if vectors > group * most:
             continue
@@ -74,7 +74,7 @@ def make_element_plan(elements: int, period: int) -> tuple[Plan, int]:
 
 @dataclass
 class TermJob:
-    """One loss over rows, and everything a kernel is told about it. Arrays have the logits' shape, Rows of their own."""
+    """One loss over rows, and everything a kernel is told about it."""
 
     device: Device
     loss: str

@@ -1,7 +1,7 @@
-"""The functions of mlefast for arrays on a device: arguments checked, axes put in order, jobs launched.
+"""The functions of mlefast for arrays on a device: axes put in order, jobs launched.
 
 Written over an array module that speaks like NumPy, which in the tests it is. Nothing here reads an array's numbers,
-which would wait for the device.
+which would wait for the device, unless ``MLEFAST_CUDA_CHECK=1`` asks for wrong targets to be raised.
 """
 
 from __future__ import annotations
@@ -19,41 +19,18 @@ from mlefast._arguments import (
     as_axis,
     as_denominator,
     as_ignore_index,
-    as_real,
     as_reduction,
     check_classes,
+    quotient,
     wrong_target,
 )
-from mlefast._arguments import describe as describe_object
-from mlefast._backends.cuda import (
-    INTEGERS,
-    STORAGE,
-    Device,
-    Job,
-    Rows,
-    reduced_cross_entropy,
-    rows_of,
-    value_dtype,
-    weigh,
-)
-from mlefast._table import Loss, kernel_options
+from mlefast._backends.cuda import Job, LossJob, Rows, divide_by_weight, reduce, rows_of, value_dtype, weigh
+from mlefast._backends.cuda_terms import TermJob
+from mlefast._backends.device_binary import BinaryFunctions
+from mlefast._table import BOTH, DERIVATIVES, Loss, kernel_options
 
-ACCEPTED = "float16, bfloat16, float32, float64, and integers, which are taken as float64"
-
-
-def describe(value: Any) -> str:
-    """A short description of a received value for an error message; of an array, its dtype and shape."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"an array of dtype {value.dtype} and shape {tuple(value.shape)}"
-    return describe_object(value)
-
-
-def span(array: Any, address: int) -> tuple[int, int]:
-    """Where an array's memory begins and ends."""
-    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides)]
-    if array.size == 0:
-        return address, address
-    return address + sum(r for r in reach if r < 0), address + sum(r for r in reach if r > 0) + array.dtype.itemsize
+_ROW = Loss(("index",))
+_NEVER = -(2**63)  # as ignore_index: no label is left out
 
 
 @dataclass
@@ -73,21 +50,44 @@ class ClassesLast:
         return cls(joined, lambda result: result.reshape(moved.shape).transpose(inverse))
 
 
-class DeviceFunctions:
+@dataclass
+class Checked:
+    """The arguments that every function of a row of logits and a target has, as the jobs want them."""
+
+    logits: Any
+    axis: int
+    rows: tuple[int, ...]
+    target: Any  # integers in the shape of `rows`, or None
+    probabilities: Any  # numbers in the shape of the logits, or None
+    weight: Any
+    ignore_index: int
+    options: dict[str, float]
+
+    @property
+    def classes(self) -> int:
+        return int(self.logits.shape[self.axis])
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.rows)
+
+
+class DeviceFunctions(BinaryFunctions):
     """What the API offers, for the arrays of one device."""
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
-        self.xp = device.xp
+    # ---- functions of logits alone
 
-    # ---- functions
-
-    def softmax(self, task: str, x: Any, axis: int | Sequence[int] | None, out: Any) -> Any:
+    def softmax(self, task: str, x: Any, axis: int | Sequence[int] | None, temperature: float, out: Any) -> Any:
         """Run ``"softmax"`` or ``"log_softmax"``."""
         array = self._logits(x, "x")
         axes = as_axes(axis, array.ndim)
         check_classes(tuple(array.shape), axes, "x")
         into = self._out(out, array, "x")
+        if temperature != 1.0:  # halves are divided, and their softmax taken, in float32
+            divided = array.astype(value_dtype(array.dtype))
+            divided /= temperature
+            result = self.softmax(task, divided, axis, 1.0, divided if divided.flags.c_contiguous else None)
+            return result.astype(array.dtype, copy=False) if into is None else _copy(result, into)
         if not axes:  # every entry a distribution of its own
             array, axes = array[..., None], (array.ndim,)
             result = self._with_output(array, axes, None, lambda x, to: Job(self.device, task, x, to).run())
@@ -108,6 +108,8 @@ class DeviceFunctions:
             Job(self.device, "logsumexp", rows, value=value).run()
         return value.reshape([1 if d in axes else n for d, n in enumerate(array.shape)]) if keepdims else value
 
+    # ---- losses of rows with a target
+
     def loss(
         self,
         name: str,
@@ -126,45 +128,184 @@ class DeviceFunctions:
         byproducts: tuple[str, ...],
         options: dict[str, Any],
     ) -> tuple[Any, ...]:
-        """Return the loss and, if asked for, its gradient."""
-        if name != "cross_entropy" or byproducts or kernel_options(row, options, 1):
-            raise TypeError(
-                f"{name}: received logits on a CUDA device; accepted there: cross_entropy of class indices, without "
-                "label_smoothing, z_loss, softcap, temperature or by-products"
-            )
-        array = self._logits(logits, "logits")
-        class_axis = as_axis(axis, array.ndim)
-        check_classes(tuple(array.shape), (class_axis,))
-        shape, classes = tuple(array.shape), int(array.shape[class_axis])
-        labels = self._target(target, shape[:class_axis] + shape[class_axis + 1 :])
+        """Return a loss of the table, its gradient (None unless asked for) and the by-products."""
+        of = self._check(row, logits, target, axis, weight, ignore_index, options)
         reduced = as_reduction(reduction)
         divisor = as_denominator(denominator, reduced)
-        factor, factors = self._upstream(upstream, labels.shape if reduced == "none" else (), array.dtype)
-        ignored = as_ignore_index(ignore_index)
-        weights = self._weight(weight, classes, array.dtype)
-        into = self._out(out, array, "logits")
-        task = "cross_entropy_and_grad" if gradient else "cross_entropy"
-        loss = self.xp.empty(labels.shape if reduced == "none" else (), value_dtype(array.dtype))
+        factor, factors = self._upstream(upstream, of.rows if reduced == "none" else (), of.logits.dtype)
+        into = self._out(out, of.logits, "logits")
+        dtype = value_dtype(of.logits.dtype)
+        loss = self.xp.empty(of.rows if reduced == "none" else (), dtype)
+        extra: dict[str, Any] = {
+            name: self.xp.zeros(of.rows, {"lse": dtype, "hit": np.int32}[name]) for name in byproducts
+        }
+        if of.target is None and reduced == "mean" and divisor is None and of.count:
+            divisor = float(of.count)
 
-        def run(x: Rows, to: Rows | None) -> None:
-            job = Job(self.device, task, x, to, labels, ignored, weights, factors, factor)
-            if os.environ.get("MLEFAST_CUDA_CHECK") == "1":
-                self._raise_wrong_target(job)
+        def run(job: LossJob) -> None:
             if reduced == "none":
                 job.value = loss
                 job.run()
             else:
-                reduced_cross_entropy(job, reduced, divisor, loss)
+                reduce(job, reduced, divisor, loss)
 
-        if labels.size == 0:
+        if of.count == 0:
             loss[...] = math.nan if reduced == "mean" and divisor is None else 0
-            return loss, (into if into is not None else self.xp.empty_like(array)) if gradient else None
-        if gradient:
-            return loss, self._with_output(array, (class_axis,), into, run)
-        run(self._rows(ClassesLast.of(array, (class_axis,)).array), None)
-        return loss, None
+        given = {"upstream": factors, "scale": factor}
+        if name == "cross_entropy" and of.target is not None and not byproducts and not of.options:
+            dlogits = self._run_task("cross_entropy_and_grad" if gradient else "cross_entropy", of, into, run, **given)
+        else:
+            given |= {"second_value": extra.get("lse"), "hit": extra.get("hit")}
+            dlogits = self._run(name, of, run, writes=gradient, into=into, **given)
+        if "hit" in extra:
+            extra["hit"] = extra["hit"].astype(np.bool_)
+        return loss, dlogits, *(extra[name] for name in byproducts)
+
+    def log_prob(
+        self,
+        logits: Any,
+        index: Any,
+        axis: Any,
+        *,
+        entropy: bool,
+        gradient: bool,
+        upstream: Any,
+        entropy_upstream: Any,
+        out: Any,
+    ) -> tuple[Any, Any, Any]:
+        """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
+        of = self._check(_ROW, logits, index, axis, None, _NEVER, {}, "index")
+        dtype = of.logits.dtype
+        value = self.xp.empty(of.rows, value_dtype(dtype))
+        second = self.xp.empty(of.rows, value_dtype(dtype)) if entropy else None
+        scale, factors = self._upstream(upstream, of.rows, dtype)
+        second_scale, second_factors = self._upstream(entropy_upstream, of.rows, dtype, "entropy_upstream")
+        dlogits = self._run(
+            "log_prob",
+            of,
+            _launch_alone,
+            writes=gradient,
+            into=self._out(out, of.logits, "logits"),
+            value=value,
+            second_value=second,
+            scale=scale,
+            upstream=factors,
+            second_scale=second_scale if entropy else 0.0,
+            second_upstream=second_factors,
+        )
+        return value, second, dlogits
+
+    def hessian_product(
+        self,
+        logits: Any,
+        target: Any,
+        vector: Any,
+        *,
+        axis: Any,
+        weight: Any,
+        ignore_index: Any,
+        reduction: Any,
+        denominator: Any,
+        out: Any,
+        options: dict[str, Any],
+    ) -> Any:
+        """Return the Hessian of a cross-entropy times a vector."""
+        of = self._check(DERIVATIVES["cross_entropy_hvp"], logits, target, axis, weight, ignore_index, options)
+        reduced = as_reduction(reduction)
+        divisor = as_denominator(denominator, reduced)
+        along = self._like(self._reals(vector, "vector"), of.logits, "vector", "that of logits")
+        if of.target is None and reduced == "mean" and divisor is None:
+            divisor = float(of.count)
+
+        def run(job: LossJob) -> None:
+            if divisor is not None:
+                job.scale = quotient(1.0, divisor)
+            elif reduced == "mean":
+                divide_by_weight(job)
+            job.run()
+
+        into = self._out(out, of.logits, "logits")
+        return self._run("cross_entropy_hvp", of, run, writes=True, into=into, v=along)
+
+    def gradient_and_hessian(
+        self,
+        logits: Any,
+        target: Any,
+        *,
+        axis: Any,
+        weight: Any,
+        ignore_index: Any,
+        sample_weight: Any,
+        hessian: Callable[[int], float],
+        floor: float,
+        options: dict[str, Any],
+    ) -> tuple[Any, Any]:
+        """Return each row's gradient and the diagonal of its Hessian, times a factor of the number of classes."""
+        of = self._check(DERIVATIVES["cross_entropy_grad_hess"], logits, target, axis, weight, ignore_index, options)
+        factors = None
+        if sample_weight is not None:
+            array = self._reals(sample_weight, "sample_weight")
+            if tuple(array.shape) != of.rows:
+                raise ValueError(
+                    f"sample_weight: received shape {tuple(array.shape)}; accepted: {of.rows}, one for each row"
+                )
+            _, factors = self._upstream(array, of.rows, of.logits.dtype)
+        of.options |= {"hessian": hessian(of.classes), "floor": floor}
+        last = ClassesLast.of(of.logits, (of.axis,))
+        second = Rows(self.xp.empty(last.array.shape, value_dtype(of.logits.dtype)), of.classes)
+        gradient = self._run(
+            "cross_entropy_grad_hess", of, _launch_alone, writes=True, into=None, second=second, upstream=factors
+        )
+        return gradient, last.back(second.array)
+
+    # ---- functions of rows without a target
+
+    def entropy(self, p: Any, axis: Any, *, gradient: bool, upstream: Any, out: Any) -> tuple[Any, Any]:
+        """Return the entropy of probabilities and its gradient (None unless asked for)."""
+        of = self._check_rows(p, axis, "p")
+        value = self.xp.empty(of.rows, value_dtype(of.logits.dtype))
+        scale, factors = self._upstream(upstream, of.rows, of.logits.dtype)
+        given = {"value": value, "scale": scale, "upstream": factors}
+        return value, self._run(
+            "entropy", of, _launch_alone, writes=gradient, into=self._out(out, of.logits, "p"), **given
+        )
+
+    def product(self, name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
+        """Run ``"softmax_vjp"`` or ``"log_softmax_vjp"``."""
+        of = self._check_rows(y, axis, "y")
+        vector = self._like(self._reals(upstream, "upstream"), of.logits, "upstream", "that of y")
+        return self._run(name, of, _launch_alone, writes=True, into=self._out(out, of.logits, "y"), v=vector)
 
     # ---- rows
+
+    def _check(
+        self,
+        loss: Loss,
+        logits: Any,
+        target: Any,
+        axis: Any,
+        weight: Any,
+        ignore_index: Any,
+        options: dict[str, Any],
+        target_name: str = "target",
+    ) -> Checked:
+        of = self._check_rows(logits, axis, "logits")
+        if loss.targets == ("index",) or (loss.targets == BOTH and self._is_index_target(target, of.logits)):
+            of.target = self._target(target, of.rows, target_name)
+        else:
+            accepted = "real numbers, a probability for each class"
+            of.probabilities = self._like(self._reals(target, target_name, accepted), of.logits, target_name)
+        of.weight = self._weight(weight, of.classes, of.logits.dtype)
+        of.ignore_index = as_ignore_index(ignore_index)
+        of.options = kernel_options(loss, options, of.classes)
+        return of
+
+    def _check_rows(self, x: Any, axis: Any, name: str) -> Checked:
+        array = self._logits(x, name)
+        class_axis = as_axis(axis, array.ndim, name)
+        shape = tuple(array.shape)
+        check_classes(shape, (class_axis,), name)
+        return Checked(array, class_axis, shape[:class_axis] + shape[class_axis + 1 :], None, None, None, 0, {})
 
     def _rows(self, array: Any) -> Rows:
         rows = rows_of(array)
@@ -189,100 +330,58 @@ class DeviceFunctions:
         result = last.back(to.array)
         return result if into is None else _copy(result, into)
 
-    def _raise_wrong_target(self, job: Job) -> None:
+    def _run(
+        self,
+        name: str,
+        of: Checked,
+        run: Callable[[LossJob], Any],
+        *,
+        writes: bool,
+        into: Any,
+        v: Any = None,
+        **given: Any,
+    ) -> Any:
+        """Run a loss of rules/term_losses.h; return its output, if it writes one."""
+
+        def beside(array: Any) -> Rows | None:
+            return None if array is None else self._rows(ClassesLast.of(array, (of.axis,)).array)
+
+        def launch(x: Rows, to: Rows | None) -> None:
+            job = TermJob(self.device, name, x, to, of.target, of.ignore_index, of.weight, **given)
+            job.options, job.probabilities, job.v = of.options, beside(of.probabilities), beside(v)
+            self._raise_wrong_target(job)
+            run(job)
+
+        return self._launch(of, launch, writes, into)
+
+    def _run_task(self, task: str, of: Checked, into: Any, run: Callable[[LossJob], Any], **given: Any) -> Any:
+        """Run a task of rules/losses.h; return its output, if it writes one."""
+
+        def launch(x: Rows, to: Rows | None) -> None:
+            job = Job(self.device, task, x, to, of.target, of.ignore_index, of.weight, **given)
+            self._raise_wrong_target(job)
+            run(job)
+
+        return self._launch(of, launch, task == "cross_entropy_and_grad", into)
+
+    def _launch(self, of: Checked, launch: Callable[[Rows, Rows | None], None], writes: bool, into: Any) -> Any:
+        if writes:
+            return self._with_output(of.logits, (of.axis,), into, launch)
+        if of.count:
+            launch(self._rows(ClassesLast.of(of.logits, (of.axis,)).array), None)
+        return None
+
+    def _raise_wrong_target(self, job: LossJob) -> None:
+        if job.target is None or os.environ.get("MLEFAST_CUDA_CHECK") != "1":
+            return
         _, wrong = weigh(job)
         first = int(self.device.to_host(wrong).min())
         if first < job.x.count:
             raise wrong_target(self.device.to_host(job.target), first, job.x.classes, job.ignore_index)
 
-    # ---- arguments
 
-    def _array(self, value: Any) -> Any:
-        """An array of this module: the same memory if it lies on the device, else a copy there."""
-        if isinstance(value, self.xp.ndarray):
-            return value
-        if hasattr(value, "__dlpack_device__") and not isinstance(value, (np.ndarray, np.generic)):
-            on_device = int(value.__dlpack_device__()[0]) in (2, 13)  # CUDA, CUDA managed
-            return self.xp.from_dlpack(value) if on_device else self.xp.asarray(np.from_dlpack(value))
-        host = np.asarray(value)
-        return self.xp.asarray(host) if host.dtype.kind in "biufc" or host.dtype.name in STORAGE else host
-
-    # float16, bfloat16, float32 or float64 as it is; integers as float64.
-    def _logits(self, x: Any, name: str) -> Any:
-        array = self._array(x)
-        if array.dtype.kind in "iu":
-            return array.astype(np.float64)
-        if array.dtype.name not in STORAGE:
-            raise TypeError(f"{name}: received {describe(array)}; accepted: {ACCEPTED}")
-        return array
-
-    # Class indices: integers of any width, shaped like the logits without the class axis.
-    def _target(self, target: Any, shape: tuple[int, ...]) -> Any:
-        array = self._array(target)
-        if array.size == 0 and array.dtype == np.float64 and isinstance(target, (list, tuple)):
-            array = array.astype(np.int64)
-        if array.dtype.name not in INTEGERS:
-            raise TypeError(f"target: received {describe(array)}; accepted on a CUDA device: integer class indices")
-        if tuple(array.shape) != shape:
-            raise ValueError(
-                f"target: received shape {tuple(array.shape)}; accepted: {shape}, the logits' without the class axis"
-            )
-        return self.xp.ascontiguousarray(array).reshape(shape)
-
-    # A number for each class.
-    def _weight(self, weight: Any, classes: int, dtype: np.dtype[Any]) -> Any:
-        if weight is None:
-            return None
-        array = self._array(weight)
-        if array.dtype.kind not in "iuf" and array.dtype.name not in STORAGE:
-            raise TypeError(f"weight: received {describe(array)}; accepted: real numbers, one for each class")
-        if tuple(array.shape) != (classes,):
-            raise ValueError(
-                f"weight: received shape {tuple(array.shape)}; accepted: ({classes},), one number for each class"
-            )
-        return self.xp.ascontiguousarray(array.astype(value_dtype(dtype)))
-
-    # A factor of the gradient: a number of the host, or an array in the shape of the loss, or of no dimension.
-    def _upstream(self, upstream: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[float, Any]:
-        if upstream is None:
-            return 1.0, None
-        if not hasattr(upstream, "shape") and not isinstance(upstream, (list, tuple)):
-            return as_real(upstream, "upstream"), None
-        array = self._array(upstream)
-        if array.dtype.kind not in "iuf" and array.dtype.name not in STORAGE:
-            raise TypeError(f"upstream: received {describe(array)}; accepted: real numbers")
-        if tuple(array.shape) not in ((), shape):
-            raise ValueError(
-                f"upstream: received shape {tuple(array.shape)}; accepted: a scalar or the loss's shape, {shape}"
-            )
-        return 1.0, self.xp.ascontiguousarray(array.astype(value_dtype(dtype))).reshape(array.shape)
-
-    # An array to write the result to: like the input, contiguous, and either the input itself or apart from it.
-    def _out(self, out: Any, like: Any, name: str) -> Any:
-        if out is None:
-            return None
-        if not hasattr(out, "__dlpack_device__"):
-            raise TypeError(f"out: received {describe(out)}; accepted: an array like {name}, on its device")
-        array = self._array(out) if isinstance(out, self.xp.ndarray) or _is_on_device(out) else None
-        if array is None:
-            raise TypeError(f"out: received {describe(out)}; accepted: an array like {name}, on its device")
-        if array.dtype != like.dtype or array.shape != like.shape:
-            raise ValueError(
-                f"out: received {describe(array)}; accepted: dtype {like.dtype} and shape {tuple(like.shape)}"
-            )
-        if not array.flags.c_contiguous:
-            raise ValueError(f"out: received strides {array.strides}; accepted: a C-contiguous array")
-        ours, theirs = (span(a, self.device.address(a)) for a in (array, like))
-        same = ours == theirs and like.flags.c_contiguous
-        if not same and ours[0] < theirs[1] and theirs[0] < ours[1]:
-            raise ValueError(
-                f"out: received an array that overlaps {name} in part; accepted: {name} itself or other memory"
-            )
-        return array
-
-
-def _is_on_device(array: Any) -> bool:
-    return int(array.__dlpack_device__()[0]) in (2, 13)
+def _launch_alone(job: LossJob) -> None:
+    job.run()
 
 
 def _copy(result: Any, into: Any) -> Any:
