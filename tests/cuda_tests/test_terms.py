@@ -1,0 +1,317 @@
+"""The losses of rules/term_losses.h on CUDA: the CPU's own tests of the family, run on the emulator, and what only a
+GPU has: regimes, schedules, addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import cases
+import mlefast as mf
+import numpy as np
+import pytest
+import test_loss_family as family
+from cuda_emulator.device import EmulatedDevice, EmulatedMlefast, Schedule
+from cuda_tests import kernel_cases
+from cuda_tests.kernel_cases import BFLOAT16, DTYPES, at_offset, force, name_of
+
+pytestmark = kernel_cases.needs_emulator
+inf, nan = np.inf, np.nan
+REGIMES = ["resident", "staged", "streamed"]
+SCHEDULES = [Schedule("forward"), Schedule("backward"), Schedule("random", preempt=100, seed=3)]
+EVERY_OPTION = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0, "temperature": 2.0}
+SMOOTHED = {"label_smoothing": 0.1, "z_loss": 0.0, "softcap": None, "temperature": 1.0}
+
+# Tests of tests/test_loss_family.py by name: their arguments, of which the first is the instruction set.
+FAMILY = {
+    "cross_entropy of indices": (family.test_cross_entropy, ("index", SMOOTHED)),
+    "cross_entropy of indices, all options": (family.test_cross_entropy, ("index", EVERY_OPTION)),
+    "cross_entropy of probabilities": (family.test_cross_entropy, ("probabilities", family.OPTIONS[0])),
+    "cross_entropy of probabilities, all options": (family.test_cross_entropy, ("probabilities", EVERY_OPTION)),
+    "focal_loss": (family.test_focal_loss, (2.0,)),
+    "kl_div and js_div": (family.test_kl_and_js, ()),
+    "log_prob": (family.test_log_prob_and_entropy, ()),
+    "entropy": (family.test_entropy, ()),
+    "vjp": (family.test_vjps, ()),
+}
+DOUBLE = {
+    "hvp of indices": (family.test_hvp_is_the_derivative_of_the_gradient, ("index", SMOOTHED, "mean")),
+    "hvp of probabilities": (
+        family.test_hvp_is_the_derivative_of_the_gradient,
+        ("probabilities", EVERY_OPTION, "none"),
+    ),
+    "grad_hess of indices": (family.test_grad_hess, ("index",)),
+    "grad_hess of probabilities": (family.test_grad_hess, ("probabilities",)),
+}
+
+
+@contextlib.contextmanager
+def on(device: EmulatedDevice, shapes: list[tuple[int, int]] | None = None) -> Iterator[None]:
+    """Let tests/test_loss_family.py test a device, by its own tolerances, on arrays that begin anywhere."""
+    problem = family.problem
+
+    def anywhere(shape, dtype, kind="index", seed=0):
+        x, target, *others = problem(shape, dtype, kind, seed)
+        place = shape[0] + shape[1]
+        return at_offset(x, place % 5), at_offset(target, place % 3), *others
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(family, "mf", EmulatedMlefast(device)))
+        stack.enter_context(mock.patch.object(family, "problem", anywhere))
+        if shapes is not None:
+            stack.enter_context(mock.patch.object(family, "SHAPES", shapes))
+        yield
+
+
+def check(name: str, dtype: Any, regime: str, shapes: list[tuple[int, int]], schedule: Schedule) -> None:
+    """exp, log1p and log are off by up to 1 ULP, as CUDA's are."""
+    device = EmulatedDevice(schedule.but(ulps=1.0))
+    with on(device, shapes), force(regime):
+        if name in FAMILY:
+            test, arguments = FAMILY[name]
+            test(None, dtype, *arguments)
+        else:
+            test, arguments = DOUBLE[name]
+            test(None, *arguments)
+    assert regime in device.regimes()
+
+
+@pytest.mark.parametrize("regime", ["resident", "streamed"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_family(name, regime):
+    """Three lanes, eight and a block; one tile and several."""
+    shapes = [(40, 3), (5, 33), (3, 521)] if regime == "resident" else [(3, 17), (3, 1030)]
+    check(name, np.float32, regime, shapes, SCHEDULES[len(name) % 3])
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_family_in_float64(name):
+    check(name, np.float64, "streamed" if "probabilities" in name else "resident", [(3, 65)], SCHEDULES[2])
+
+
+def test_binary_cross_entropy():
+    with on(EmulatedDevice(SCHEDULES[2].but(ulps=1.0))):
+        family.test_binary_cross_entropy(None, np.float32, 0.2)
+        family.test_binary_extremes(None)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        lambda: family.test_confident_rows_keep_their_digits(None, "probabilities"),
+        lambda: family.test_js_div_is_at_most_log_2_and_finite(None),
+        lambda: family.test_divergences_near_zero_keep_their_digits(None, np.float32),
+        lambda: family.test_hits_are_those_of_argmax(None),
+        lambda: family.test_ignored_rows_are_zero_whatever_they_hold(None, {"label_smoothing": 0.1}),
+        family.test_empty_batches,
+    ],
+    ids=["confident", "js", "near zero", "hits", "ignored", "empty"],
+)
+def test_promises_of_the_family(test):
+    with on(EmulatedDevice()):
+        test()
+
+
+# Every length to 70, the borders of tiles and blocks, and awkward lengths.
+LENGTHS = {"resident": [*range(1, 71), *(n + d for n in (128, 256, 512, 1024, 2048) for d in (-1, 0, 1)), 1000, 4099]}
+LENGTHS["staged"] = LENGTHS["streamed"] = [*range(1, 10), 31, 33, 70, 255, 256, 257, 511, 512, 513, 1000, 4099]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("name", FAMILY)
+def test_family_at_every_length(name, dtype, regime):
+    shapes = [(3, classes) for classes in LENGTHS[regime]]
+    if dtype == np.float32 and regime != "resident":
+        shapes.append((2, 70001))
+    for i, schedule in enumerate(SCHEDULES):
+        check(name, dtype, regime, shapes[i::3], schedule)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", DOUBLE)
+def test_second_derivatives_at_every_length(name, regime):
+    check(name, np.float64, regime, [(3, classes) for classes in LENGTHS[regime]], SCHEDULES[2])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_binary_cross_entropy_whatever_is_asked(dtype, smoothing):
+    for schedule in SCHEDULES:
+        with on(EmulatedDevice(schedule.but(ulps=1.0))):
+            family.test_binary_cross_entropy(None, dtype, smoothing)
+
+
+# ---- 16-bit numbers, against the CPU backend
+
+
+def calls(x: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Every function that writes an array of numbers for each logit, as a call of a module and an output."""
+    r = np.random.default_rng(seed)
+    rows, classes = x.shape
+    y = cases.targets(np.nan_to_num(x.astype(np.float64)), seed)
+    t = r.dirichlet(np.full(classes, 0.3), rows).astype(np.float32)
+    v = r.standard_normal(x.shape).astype(np.float32)
+    w = r.uniform(0.5, 2, classes).astype(np.float32)
+    u = r.standard_normal(rows).astype(np.float32)
+    p, log_p = mf.softmax(x), mf.log_softmax(x)
+    given = {"reduction": "none", "upstream": u}
+    return {
+        "cross_entropy": lambda m, x, **o: m.cross_entropy_and_grad(x, y, weight=w, **EVERY_OPTION, **given, **o),
+        "cross_entropy, probabilities": lambda m, x, **o: m.cross_entropy_and_grad(x, t, z_loss=0.1, **given, **o),
+        "focal_loss": lambda m, x, **o: m.focal_loss_and_grad(x, y, weight=w, **given, **o),
+        "kl_div": lambda m, x, **o: m.kl_div_and_grad(t, x, **given, **o),
+        "js_div": lambda m, x, **o: m.js_div_and_grad(t, x, **given, **o),
+        "log_prob": lambda m, x, **o: m.log_prob_and_entropy_and_grad(x, y, upstream=u, entropy_upstream=0.5, **o),
+        "hvp": lambda m, x, **o: (m.cross_entropy_hvp(x, y, v, temperature=2.0, **o),),
+        "softmax_vjp": lambda m, x, **o: (m.softmax_vjp(p, v, **o),),
+        "log_softmax_vjp": lambda m, x, **o: (m.log_softmax_vjp(log_p, v, **o),),
+        "binary_cross_entropy": lambda m, x, **o: m.binary_cross_entropy_and_grad(x, t, weight=w, **o),
+    }
+
+
+def assert_like_the_cpus(got: tuple[np.ndarray, ...], want: tuple[np.ndarray, ...]) -> None:
+    """Within the last digit or two of the dtype, of the row's largest number where terms cancel."""
+    for a, b in zip(got, want):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        a, b, eps = np.float64(a), np.float64(b), float(kernel_cases.ml_dtypes.finfo(a.dtype).eps)
+        scale = np.abs(b).max(-1, keepdims=True) if b.ndim == 2 else np.maximum(np.abs(b), 1)
+        slack = 1.1 * eps * np.abs(b) + 64 * float(np.finfo(np.float32).eps) * scale + 1e-7
+        assert (np.abs(a - b) <= slack).all(), float(np.max(np.abs(a - b) / slack))
+
+
+@pytest.mark.parametrize("name", calls(np.zeros((1, 2), np.float32)))
+def test_halves(name):
+    """Resident and streamed, of one 16-bit type each."""
+    kinds = [np.dtype(np.float16), BFLOAT16]
+    for regime, dtype in zip(("resident", "streamed"), kinds if len(name) % 2 else kinds[::-1]):
+        x = at_offset((3 * np.random.default_rng(1).standard_normal((4, 77))).astype(dtype), 3)
+        call = calls(x)[name]
+        with force(regime):
+            assert_like_the_cpus(call(EmulatedMlefast(), x), call(mf, x))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("name", calls(np.zeros((1, 2), np.float32)))
+def test_every_dtype_at_many_lengths(name, dtype, regime):
+    for classes in (1, 2, 3, 7, 8, 9, 16, 31, 33, 64, 100, 257, 1000, 4099):
+        x = at_offset((3 * np.random.default_rng(classes).standard_normal((5, classes))).astype(dtype), classes % 9)
+        call = calls(x, classes)[name]
+        with force(regime):
+            assert_like_the_cpus(call(EmulatedMlefast(EmulatedDevice(SCHEDULES[classes % 3])), x), call(mf, x))
+
+
+# ---- schedules, outputs, rows that spoil nothing but themselves
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", ["cross_entropy, probabilities", "js_div", "hvp"])
+def test_same_bits_in_every_order_and_place(name, regime):
+    """Whatever the schedule; in place, apart, and to an output that begins elsewhere."""
+    x = (3 * np.random.default_rng(0).standard_normal((6, 77))).astype(np.float32)
+    call = calls(x)[name]
+    with force(regime):
+        want = None
+        for schedule, out in itertools.product(SCHEDULES, (None, "x", 0, 1)):
+            given = at_offset(x, 1)
+            to = given if out == "x" else None if out is None else at_offset(np.zeros_like(x), out)
+            got = call(EmulatedMlefast(EmulatedDevice(schedule)), given, out=to)
+            assert to is None or got[-1] is to
+            want = want or tuple(a.copy() for a in got)
+            for a, b in zip(got, want):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_rows_without_a_distribution(regime):
+    """First blocks of -inf; rows of -inf, with +inf or NaN: NaN in that row alone, with the CPU's lse."""
+    classes = 333
+    x = kernel_cases.rows("ordinary", 10, classes, np.dtype(np.float32))
+    x[1, :300], x[2, 40:] = -inf, -inf
+    x[3], x[4, 0], x[5, -1], x[6, 200], x[7] = -inf, nan, nan, inf, nan
+    t = np.random.default_rng(0).dirichlet(np.ones(classes), 10).astype(np.float32)
+    t[1, :300], t[2, 40:] = 0, 0
+    y = np.full(10, 310)
+    y[2] = 3
+    emulated = EmulatedMlefast()
+    with force(regime):
+        for call in (
+            lambda m: m.cross_entropy_and_grad(x, t, z_loss=0.1, reduction="none", return_lse=True),
+            lambda m: m.cross_entropy_and_grad(x, y, label_smoothing=0.1, reduction="none", return_lse=True),
+            lambda m: m.focal_loss_and_grad(x, y, reduction="none"),
+            lambda m: m.kl_div_and_grad(t, x, reduction="none"),
+            lambda m: m.js_div_and_grad(t, x, reduction="none"),
+            lambda m: m.log_prob_and_entropy_and_grad(x, y),
+            lambda m: m.cross_entropy_grad_hess(x, y),
+        ):
+            for got, want in zip(call(emulated), call(mf)):
+                np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_wrong_labels(regime, monkeypatch):
+    """They make their row NaN, whatever is asked for, and no other; nothing is read or written through them."""
+    x = (3 * np.random.default_rng(0).standard_normal((9, 70))).astype(np.float32)
+    y = np.arange(9)
+    wrong = {2: -1, 4: 70, 7: 2**40, 8: -(2**63)}
+    y[list(wrong)] = list(wrong.values())
+    y[5], x[5] = -100, nan
+    fine = np.isin(np.arange(9), list(wrong), invert=True)
+    emulated = EmulatedMlefast(EmulatedDevice(SCHEDULES[2]))
+    w = np.linspace(1, 2, 70, dtype=np.float32)
+    with force(regime):
+        for call in (
+            lambda m, x, y: m.cross_entropy_and_grad(x, y, weight=w, label_smoothing=0.1, reduction="none"),
+            lambda m, x, y: m.focal_loss_and_grad(x, y, weight=w, reduction="none"),
+            lambda m, x, y: (m.cross_entropy_hvp(x, y, x, reduction="none"),),
+            lambda m, x, y: m.cross_entropy_grad_hess(x, y, weight=w),
+        ):
+            for got, want in zip(call(emulated, x, y), call(mf, x[fine], y[fine])):
+                assert np.isnan(got[~fine]).all()
+                np.testing.assert_allclose(got[fine], want, rtol=1e-4, atol=1e-6)
+                assert (got[5] == 0).all()  # ignored, whatever it holds
+        monkeypatch.setenv("MLEFAST_CUDA_CHECK", "1")
+        with pytest.raises(IndexError, match=r"^target\[2\]: received -1"):
+            emulated.focal_loss(x, y)
+        with pytest.raises(IndexError, match=r"\[2\]: received -1"):
+            emulated.log_prob(x, y)
+
+
+def test_layouts_of_the_family():
+    """Class axes, strides and orders of memory that need a copy, and those that need none."""
+    with on(EmulatedDevice()):
+        for axis in (0, -1):
+            family.test_layouts(None, "index", axis)
+
+
+def test_temperature_of_the_softmax():
+    x = (3 * np.random.default_rng(0).standard_normal((5, 20))).astype(np.float16)
+    emulated = EmulatedMlefast()
+    for function in ("softmax", "log_softmax"):
+        want = getattr(mf, function)(x, temperature=2.5)
+        for out in (None, np.empty_like(x)):
+            got = getattr(emulated, function)(x, temperature=2.5, out=out)
+            assert got.dtype == np.float16
+            np.testing.assert_allclose(np.float32(got), np.float32(want), rtol=2e-3, atol=1e-6)
+    with pytest.raises(ValueError, match="^temperature: received 0"):
+        emulated.softmax(x, temperature=0)
+
+
+BAD = [case for case in family.BAD if "counts" not in case[2] and "target[1]" not in case[2].replace("\\", "")]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[message for _, _, message in BAD])
+def test_bad_input_is_refused_as_on_the_cpu(call, error, message):
+    if error is IndexError:
+        pytest.skip("labels are NaN on a device unless a check is asked for: test_wrong_labels")
+    with on(EmulatedDevice()), pytest.raises(error, match=message):
+        call()
