@@ -46,11 +46,16 @@ def most_vectors(itemsize: int, arrays: int) -> int:
     return max(1, MOST_NUMBERS[itemsize] // arrays * itemsize // VECTOR)
 
 
+def groups(itemsize: int) -> tuple[int, ...]:
+    """Return how many lanes may share a row whose lanes hold several vectors."""
+    return GROUPS[:-1] if itemsize == 8 else GROUPS
+
+
 def make_plan(shape: Shape, arrays: int, device: Device) -> Plan:
     """Choose where a row is kept: in the registers of as few lanes as hold it, in shared memory or nowhere."""
     rows, lanes = shape.rows, VECTOR // shape.itemsize
     vectors = -(-(shape.classes + (0 if shape.aligned else lanes - 1)) // lanes)
-    for group in (*FEW_LANES, *(GROUPS[:-1] if shape.itemsize == 8 else GROUPS)):
+    for group in (*FEW_LANES, *groups(shape.itemsize)):
         most = 1 if group in FEW_LANES else most_vectors(shape.itemsize, arrays)
         if vectors > group * most:
             continue
