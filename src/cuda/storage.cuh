@@ -163,4 +163,50 @@ template <class T> class Window {
   int n_, skew_;
 };
 
+// The same of n numbers that lie `step` apart: neighbouring threads hold neighbouring numbers of other columns, so each
+// of a warp's accesses is one run of memory.
+template <class T> class Column {
+  using Store = Storage<T>;
+  using Value = typename Store::Value;
+
+ public:
+  static constexpr int lanes = Store::lanes;
+
+  MLEFAST_FN Column(const T* at, int n, int64 step) : at_(at), n_(n), step_(step) {}
+
+  MLEFAST_FN int vectors() const { return (n_ + lanes - 1) / lanes; }
+  MLEFAST_FN int first(int k) const { return k * lanes; }
+  MLEFAST_FN bool holds(int k, int j) const { return first(k) + j < n_; }
+
+  MLEFAST_FN uint4 load(int k) const {
+    Value v[lanes];
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      v[j] = holds(k, j) ? Store::load(at_ + (first(k) + j) * step_) : -Store::Ops::infinity();
+    return Store::pack(v);
+  }
+
+  MLEFAST_FN void load_beside(const Value* at, int k, Value fill, Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) v[j] = holds(k, j) ? at[(first(k) + j) * step_] : fill;
+  }
+
+  template <bool> MLEFAST_FN void store(T* to, int k, const Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      if (holds(k, j)) Store::store(to + (first(k) + j) * step_, v[j]);
+  }
+
+  MLEFAST_FN void store_beside(Value* to, int k, const Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      if (holds(k, j)) to[(first(k) + j) * step_] = v[j];
+  }
+
+ private:
+  const T* at_;
+  int n_;
+  int64 step_;
+};
+
 }  // namespace mlefast

@@ -16,6 +16,7 @@ template <class T> struct TermCall {
   const Value *probabilities, *v, *u;
   int64 rows, classes;  // of an elementwise loss: the number of elements, and how many of them a block takes
   int64 x_row, out_row, second_row, probabilities_row, v_row, u_row;
+  int64 inner, step;  // across: so many rows are neighbours, and all arrays have the logits' strides
 
   const void* target;  // contiguous integers, one for each row, or null
   Integer target_kind;
@@ -41,9 +42,10 @@ template <class T, int n> struct Held {
   Value target[n][lanes], v[n][lanes], u[n][lanes];
 };
 
-// Where a thread's vectors lie in a row: numbers first, first + step, ... of a window that begins at class `begin`.
-template <class T> struct Place {
-  Window<T> window;
+// Where a thread's vectors lie in a row: numbers first, first + step, ... of a window (or column) that begins at class
+// `begin`.
+template <class Window> struct Place {
+  Window window;
   int64 begin;
   int first, step;
 
@@ -51,7 +53,7 @@ template <class T> struct Place {
 };
 
 // `Asked` says at compile time what a call asks for: index, probabilities, smooths, factors (of each class), capped,
-// vector, units (the inputs v and u), writes, hits.
+// vector, units (the inputs v and u), writes, hits, across (the class axis is not the last one).
 template <class Loss, class Asked, class T> class TermRow {
   using Store = Storage<T>;
   using Value = typename Store::Value;
@@ -88,16 +90,16 @@ template <class Loss, class Asked, class T> class TermRow {
     }
   }
 
-  MLEFAST_FN const T* x() const { return call.x + number * call.x_row; }
+  MLEFAST_FN const T* x() const { return call.x + offset(call.x_row); }
 
   // `all`: not the logits alone. These may come from shared memory, or be kept there.
-  template <bool all, int n>
-  MLEFAST_FN void load(const Place<T>& at, Held<T, n>& held, const uint4* kept = nullptr, uint4* keep = nullptr) const {
+  template <bool all, class At, int n>
+  MLEFAST_FN void load(const At& at, Held<T, n>& held, const uint4* kept = nullptr, uint4* keep = nullptr) const {
     uint4 raw[n];
 #pragma unroll
     for (int k = 0; k < n; ++k) {
       const int i = at.vector(k);
-      raw[k] = !kept ? at.window.load(i) : i < at.window.vectors() ? kept[i] : at.window.padding();
+      raw[k] = kept && i < at.window.vectors() ? kept[i] : at.window.load(i);
       if (keep && i < at.window.vectors()) keep[i] = raw[k];
     }
     load_beside<all && Asked::probabilities>(at, call.probabilities, call.probabilities_row, held.target);
@@ -129,8 +131,8 @@ template <class Loss, class Asked, class T> class TermRow {
   }
 
   // The first class whose number attains a maximum, as in argmax.
-  template <int n>
-  static MLEFAST_FN int64 first_of(const Place<T>& at, const Value (&x)[n][lanes], Value max, int64 found) {
+  template <class At, int n>
+  static MLEFAST_FN int64 first_of(const At& at, const Value (&x)[n][lanes], Value max, int64 found) {
 #pragma unroll
     for (int k = 0; k < n; ++k)
 #pragma unroll
@@ -142,8 +144,8 @@ template <class Loss, class Asked, class T> class TermRow {
   }
 
   // Adds to `sum`: how many attain the maximum, the exponentials of the others, and the loss's terms.
-  template <bool stays, class Sum, int n>
-  MLEFAST_FN void add_terms(const Place<T>& at, Held<T, n>& held, Sum (&sum)[sums]) const {
+  template <bool stays, class Sum, class At, int n>
+  MLEFAST_FN void add_terms(const At& at, Held<T, n>& held, Sum (&sum)[sums]) const {
     Value part[sums] = {};
 #pragma unroll
     for (int k = 0; k < n; ++k)
@@ -178,8 +180,8 @@ template <class Loss, class Asked, class T> class TermRow {
     Loss::settle(row, call.options);
   }
 
-  template <bool stays, class Sum, int n>
-  MLEFAST_FN void add_later(const Place<T>& at, const Held<T, n>& held, Sum (&sum)[later]) const {
+  template <bool stays, class Sum, class At, int n>
+  MLEFAST_FN void add_later(const At& at, const Held<T, n>& held, Sum (&sum)[later]) const {
     Value part[later] = {};
 #pragma unroll
     for (int k = 0; k < n; ++k)
@@ -222,9 +224,9 @@ template <class Loss, class Asked, class T> class TermRow {
   // `x` and `t` are where the largest logit and the largest probability stand.
   MLEFAST_FN void write_hit(int64 x, int64 t) const { call.hit[number] = wanted && x == (Asked::index ? label : t); }
 
-  template <bool stays, int n> MLEFAST_FN void write(const Place<T>& at, const Held<T, n>& held) const {
-    T* const out = call.out + number * call.out_row + at.begin;
-    Value* const second = call.second + number * call.second_row + at.begin;
+  template <bool stays, class At, int n> MLEFAST_FN void write(const At& at, const Held<T, n>& held) const {
+    T* const out = call.out + offset(call.out_row) + at.begin;
+    Value* const second = call.second + offset(call.second_row) + at.begin;
 #pragma unroll
     for (int k = 0; k < n; ++k) {
       Value first_out[lanes], second_out[lanes];
@@ -241,7 +243,7 @@ template <class Loss, class Asked, class T> class TermRow {
   }
 
   // Of an elementwise loss: writes what is asked for and returns the sum of the losses.
-  template <int n> MLEFAST_FN double write_elements(const Place<T>& at, const Held<T, n>& held) const {
+  template <class At, int n> MLEFAST_FN double write_elements(const At& at, const Held<T, n>& held) const {
     Value sum = 0;
 #pragma unroll
     for (int k = 0; k < n; ++k) {
@@ -264,18 +266,22 @@ template <class Loss, class Asked, class T> class TermRow {
   }
 
  private:
-  template <bool asked, int n>
-  MLEFAST_FN void load_beside(const Place<T>& at, const Value* from, int64 stride, Value (&to)[n][lanes]) const {
+  MLEFAST_FN int64 offset(int64 row) const {
+    return Asked::across ? number / call.inner * row + number % call.inner : number * row;
+  }
+
+  template <bool asked, class At, int n>
+  MLEFAST_FN void load_beside(const At& at, const Value* from, int64 stride, Value (&to)[n][lanes]) const {
     if constexpr (asked) {
-      from += number * stride + at.begin;
+      from += offset(stride) + at.begin;
 #pragma unroll
       for (int k = 0; k < n; ++k) at.window.load_beside(from, at.vector(k), Ops::set(0), to[k]);
     }
   }
 
   // `summed`: the row's total is known. `stays`: what add_terms has left in `held` stands there.
-  template <bool summed, bool stays, int n>
-  MLEFAST_FN Element element(const Place<T>& at, const Held<T, n>& held, int k, int j) const {
+  template <bool summed, bool stays, class At, int n>
+  MLEFAST_FN Element element(const At& at, const Held<T, n>& held, int k, int j) const {
     const bool inside = at.window.holds(at.vector(k), j);
     const int i = at.window.first(at.vector(k)) + j;
     const auto zero = Ops::set(0), one = Ops::set(1);

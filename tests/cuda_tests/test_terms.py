@@ -17,6 +17,7 @@ import test_loss_family as family
 from cuda_emulator.device import EmulatedDevice, EmulatedMlefast, Schedule
 from cuda_tests import kernel_cases
 from cuda_tests.kernel_cases import BFLOAT16, DTYPES, at_offset, force, name_of
+from mlefast._backends import cuda
 
 pytestmark = kernel_cases.needs_emulator
 inf, nan = np.inf, np.nan
@@ -286,11 +287,64 @@ def test_wrong_labels(regime, monkeypatch):
             emulated.log_prob(x, y)
 
 
-def test_layouts_of_the_family():
-    """Class axes, strides and orders of memory that need a copy, and those that need none."""
-    with on(EmulatedDevice()):
-        for axis in (0, -1):
-            family.test_layouts(None, "index", axis)
+@pytest.mark.parametrize("least", [1, 10**6], ids=["across", "copied"])
+def test_layouts_of_the_family(least, monkeypatch):
+    """Class axes, strides and orders of memory: a thread for each row, or a copy where rows are few."""
+    monkeypatch.setattr(cuda, "LEAST_ACROSS", least)
+    device = EmulatedDevice(SCHEDULES[2])
+    with on(device):
+        for axis, kind in ((0, "index"), (1, "probabilities"), (-1, "index")) if least == 1 else ((0, "index"),):
+            family.test_layouts(None, kind, axis)
+    assert ("across" in device.regimes()) == (least == 1)
+
+
+def across(call: Any, x: np.ndarray, out: str | None, device: EmulatedDevice) -> tuple[np.ndarray, ...]:
+    """A call on rows that lie across memory, as `x` is their transpose; its outputs turned back."""
+    laid = np.ascontiguousarray(x.T)
+    to = laid if out == "in place" else None
+    results = call(EmulatedMlefast(device), laid, out=to)
+    return tuple(r.T if r.ndim == 2 else r for r in results)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [DTYPES[0], BFLOAT16, *(pytest.param(dtype, marks=pytest.mark.exhaustive) for dtype in DTYPES[1:3])],
+    ids=name_of,
+)
+def test_rows_across_memory(dtype, monkeypatch):
+    """A class axis that is the first one: what the same rows give along memory, in place and apart."""
+    monkeypatch.setattr(cuda, "LEAST_ACROSS", 1)
+    x = (3 * np.random.default_rng(0).standard_normal((70, 21))).astype(dtype)
+    x[3], x[4], x[5, :10] = -inf, nan, -inf
+    y = np.arange(70) % 21
+    y[[7, 8, 9]] = -100, 21, -1
+    t = np.random.default_rng(1).dirichlet(np.ones(21), 70).astype(np.float32)
+    wide = {"axis": 0, "reduction": "none"}
+    for here, there in (
+        (
+            lambda m, x, **o: m.cross_entropy_and_grad(x, y, **wide, **o),
+            lambda: EmulatedMlefast().cross_entropy_and_grad(x, y, reduction="none"),
+        ),
+        (
+            lambda m, x, **o: m.js_div_and_grad(t.T, x, **wide, **o),
+            lambda: EmulatedMlefast().js_div_and_grad(t, x, reduction="none"),
+        ),
+        (
+            lambda m, x, **o: m.cross_entropy_and_grad(x, y, label_smoothing=0.1, **wide, **o),
+            lambda: EmulatedMlefast().cross_entropy_and_grad(x, y, label_smoothing=0.1, reduction="none"),
+        ),
+        (
+            lambda m, x, out=None: m.cross_entropy_grad_hess(x, y, axis=0),
+            lambda: EmulatedMlefast().cross_entropy_grad_hess(x, y),
+        ),
+    ):
+        want = there()
+        for schedule, out in itertools.product(SCHEDULES[1:], (None, "in place")):
+            device = EmulatedDevice(schedule)
+            for a, b in zip(across(here, x, out, device), want):
+                coarse = 1e-2 if a.dtype.itemsize == 2 else 2e-5
+                np.testing.assert_allclose(np.float64(a), np.float64(b), rtol=coarse, atol=coarse / 100)
+            assert device.regimes() == {"across"}
 
 
 def test_temperature_of_the_softmax():
@@ -304,6 +358,62 @@ def test_temperature_of_the_softmax():
             np.testing.assert_allclose(np.float32(got), np.float32(want), rtol=2e-3, atol=1e-6)
     with pytest.raises(ValueError, match="^temperature: received 0"):
         emulated.softmax(x, temperature=0)
+
+
+# ---- bytes
+
+
+def requested(name: str, x: np.ndarray, regime: str) -> tuple[dict[str, int], dict[str, int]]:
+    device = EmulatedDevice()
+    with force(regime):
+        calls(x)[name](EmulatedMlefast(device), x, out=at_offset(np.zeros_like(x), 0))
+    assert device.regimes() == {regime}
+    _, _, _, _, seen = next(launch for launch in device.launches if launch[0] == "mlefast_terms")
+    return seen.requested, seen.wide
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("kl_div", 1), ("focal_loss", 0), ("hvp", 1), ("cross_entropy, probabilities", 1), ("softmax_vjp", 1)],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16], ids=name_of)
+def test_resident_rows_are_read_and_written_once(name, beside, dtype):
+    """Every array of the logits' shape once, in 16-byte accesses; beside them a few numbers for each lane of a row."""
+    x = at_offset(np.random.default_rng(0).standard_normal((4, 512)).astype(dtype), 0)
+    moved, wide = requested(name, x, "resident")
+    least = x.nbytes + beside * 4 * x.size
+    assert least <= moved["global read"] <= least + len(x) * 64 * 24
+    assert x.nbytes <= moved["global write"] <= x.nbytes + len(x) * 8
+    assert wide["global write"] == x.nbytes
+    assert wide["global read"] >= x.nbytes
+
+
+@pytest.mark.parametrize(
+    ("name", "regime", "logits", "beside"),
+    [
+        ("kl_div", "streamed", 4, 3),
+        ("kl_div", "staged", 1, 3),
+        ("focal_loss", "streamed", 3, 0),
+        ("focal_loss", "staged", 1, 0),
+    ],
+)
+def test_longer_rows_are_read_in_every_pass(name, regime, logits, beside):
+    """The maximum, the sums, what needs the probabilities, the gradient; staged logits are read once all the same."""
+    x = at_offset(np.random.default_rng(0).standard_normal((3, 1024)).astype(np.float32), 0)
+    moved, _ = requested(name, x, regime)
+    least = (logits + beside) * x.nbytes
+    assert least <= moved["global read"] <= least + len(x) * 64 * 24
+    assert x.nbytes <= moved["global write"] <= x.nbytes + len(x) * 8
+
+
+def test_elements_are_read_and_written_once():
+    x = at_offset(np.random.default_rng(0).standard_normal((20, 1000)).astype(np.float32), 0)
+    device = EmulatedDevice()
+    EmulatedMlefast(device).binary_cross_entropy_and_grad(x, np.zeros_like(x), out=x)
+    seen = device.launches[0][-1]
+    assert device.launches[0][2] == 3  # blocks of 8192 elements
+    assert seen.requested["global read"] == 2 * x.nbytes
+    assert x.nbytes <= seen.requested["global write"] <= x.nbytes + 8 * 3
 
 
 BAD = [case for case in family.BAD if "counts" not in case[2] and "target[1]" not in case[2].replace("\\", "")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from mlefast._backends.cuda import (
     Plan,
     Rows,
     Shape,
+    across_plan,
     source_of,
 )
 
@@ -111,6 +112,8 @@ class TermJob:
         length = 0
         if self.period:
             plan, length = make_element_plan(x.classes, self.period)
+        elif x.inner:
+            plan = replace(across_plan(x), options={"together": TOGETHER})
         else:
             aligned = device.address(x.array) % VECTOR == 0 and (x.count == 1 or x.stride * itemsize % VECTOR == 0)
             out_row = self.out.stride if self.out else 0
@@ -155,6 +158,8 @@ class TermJob:
             np.int64(length or x.classes),
             np.int64(x.stride),
             *(np.int64(0 if a is None else a.stride) for a in arrays),
+            np.int64(x.inner),
+            np.int64(x.step),
             self.target,
             np.int32(0 if self.target is None else INTEGERS[self.target.dtype.name]),
             np.int64(self.ignore_index),

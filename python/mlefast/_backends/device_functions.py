@@ -24,7 +24,17 @@ from mlefast._arguments import (
     quotient,
     wrong_target,
 )
-from mlefast._backends.cuda import Job, LossJob, Rows, divide_by_weight, reduce, rows_of, value_dtype, weigh
+from mlefast._backends.cuda import (
+    Job,
+    LossJob,
+    Rows,
+    divide_by_weight,
+    reduce,
+    rows_across,
+    rows_of,
+    value_dtype,
+    weigh,
+)
 from mlefast._backends.cuda_terms import TermJob
 from mlefast._backends.device_binary import BinaryFunctions
 from mlefast._table import BOTH, DERIVATIVES, Loss, kernel_options
@@ -251,12 +261,17 @@ class DeviceFunctions(BinaryFunctions):
                 )
             _, factors = self._upstream(array, of.rows, of.logits.dtype)
         of.options |= {"hessian": hessian(of.classes), "floor": floor}
-        last = ClassesLast.of(of.logits, (of.axis,))
-        second = Rows(self.xp.empty(last.array.shape, value_dtype(of.logits.dtype)), of.classes)
-        gradient = self._run(
-            "cross_entropy_grad_hess", of, _launch_alone, writes=True, into=None, second=second, upstream=factors
-        )
-        return gradient, last.back(second.array)
+        last, dtype = ClassesLast.of(of.logits, (of.axis,)), value_dtype(of.logits.dtype)
+        diagonal = self.xp.empty(last.array.shape, dtype)
+
+        def run(job: TermJob) -> None:
+            nonlocal diagonal
+            job.second = self._empty_like(job.x, dtype)
+            diagonal = job.second.array
+            job.run()
+
+        gradient = self._run("cross_entropy_grad_hess", of, run, writes=True, into=None, upstream=factors)
+        return gradient, last.back(diagonal)
 
     # ---- functions of rows without a target
 
@@ -308,8 +323,25 @@ class DeviceFunctions(BinaryFunctions):
         return Checked(array, class_axis, shape[:class_axis] + shape[class_axis + 1 :], None, None, None, 0, {})
 
     def _rows(self, array: Any) -> Rows:
-        rows = rows_of(array)
+        """See the last axis as classes, through a copy if need be."""
+        rows = rows_of(array) or rows_across(array)
         return rows if rows is not None else Rows(self.xp.ascontiguousarray(array), int(array.shape[-1]))
+
+    def _rows_like(self, x: Rows, array: Any) -> Rows:
+        """See another array's last axis as the logits' is seen, through a copy if need be."""
+        if not x.inner:
+            rows = rows_of(array)
+            return rows if rows is not None else Rows(self.xp.ascontiguousarray(array), int(array.shape[-1]))
+        if not same_layout(x.array, array):
+            laid = self.xp.empty_like(x.array, dtype=array.dtype)
+            laid[...] = array
+            array = laid
+        return Rows(array, x.stride, x.inner, x.step)
+
+    def _empty_like(self, x: Rows, dtype: np.dtype[Any]) -> Rows:
+        if x.inner:
+            return Rows(self.xp.empty_like(x.array, dtype=dtype), x.stride, x.inner, x.step)
+        return Rows(self.xp.empty(x.array.shape, dtype), x.classes)
 
     def _with_output(
         self, array: Any, axes: tuple[int, ...], into: Any, run: Callable[[Rows, Rows | None], Any]
@@ -320,9 +352,13 @@ class DeviceFunctions(BinaryFunctions):
         direct = None
         if into is not None:
             moved = ClassesLast.of(into, axes).array
-            direct = rows_of(moved) if self.device.address(moved) == self.device.address(into) else None
+            if self.device.address(moved) == self.device.address(into):
+                if not rows.inner:
+                    direct = rows_of(moved)
+                elif same_layout(rows.array, moved):
+                    direct = Rows(moved, rows.stride, rows.inner, rows.step)
             # A copy of the input is read while the input itself is written: nothing overlaps.
-        to = direct or Rows(self.xp.empty(rows.array.shape, array.dtype), rows.classes)
+        to = direct or self._empty_like(rows, array.dtype)
         if rows.count:
             run(rows, to)
         if direct is not None:
@@ -334,7 +370,7 @@ class DeviceFunctions(BinaryFunctions):
         self,
         name: str,
         of: Checked,
-        run: Callable[[LossJob], Any],
+        run: Callable[[TermJob], Any],
         *,
         writes: bool,
         into: Any,
@@ -343,12 +379,12 @@ class DeviceFunctions(BinaryFunctions):
     ) -> Any:
         """Run a loss of rules/term_losses.h; return its output, if it writes one."""
 
-        def beside(array: Any) -> Rows | None:
-            return None if array is None else self._rows(ClassesLast.of(array, (of.axis,)).array)
+        def beside(x: Rows, array: Any) -> Rows | None:
+            return None if array is None else self._rows_like(x, ClassesLast.of(array, (of.axis,)).array)
 
         def launch(x: Rows, to: Rows | None) -> None:
             job = TermJob(self.device, name, x, to, of.target, of.ignore_index, of.weight, **given)
-            job.options, job.probabilities, job.v = of.options, beside(of.probabilities), beside(v)
+            job.options, job.probabilities, job.v = of.options, beside(x, of.probabilities), beside(x, v)
             self._raise_wrong_target(job)
             run(job)
 
@@ -378,6 +414,12 @@ class DeviceFunctions(BinaryFunctions):
         first = int(self.device.to_host(wrong).min())
         if first < job.x.count:
             raise wrong_target(self.device.to_host(job.target), first, job.x.classes, job.ignore_index)
+
+
+def same_layout(a: Any, b: Any) -> bool:
+    """Whether elements of one index are equally far from the first in both arrays."""
+    sizes = a.dtype.itemsize, b.dtype.itemsize
+    return all(n < 2 or s * sizes[1] == t * sizes[0] for n, s, t in zip(a.shape, a.strides, b.strides))
 
 
 def _launch_alone(job: LossJob) -> None:
