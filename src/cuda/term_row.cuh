@@ -308,14 +308,15 @@ template <class Loss, class Asked, class T> class TermRow {
         of.e = of.x, of.wins = Ops::equal(of.e, one);
       } else {
         auto z = of.x;
-        of.wins = Ops::equal(of.x, x_max);
+        of.wins = (!Asked::capped || inside) && Ops::equal(of.x, x_max);
         if constexpr (Asked::capped) {
           const auto capped = rules::cap<Ops>(of.x, call.options.softcap);
           z = capped.value, of.bend = capped.bend * of.slope, of.slope = capped.slope * of.slope;
         }
         of.gap = (capped_max - z) * Ops::set(call.options.inverse_temperature);
         of.e = Ops::exp(zero - of.gap);
-        if constexpr (Asked::capped) of.e = Ops::keep(inside, of.e);  // the cap of -inf is a number
+        if constexpr (Asked::capped)
+          of.e = Ops::keep(inside, of.e);  // the cap of -inf is a number, and a row of them one of equals
       }
       if constexpr (summed) of.p = of.e * inverse_total;
     }

@@ -126,7 +126,7 @@ LENGTHS["staged"] = LENGTHS["streamed"] = [*range(1, 10), 31, 33, 70, 255, 256, 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("name", FAMILY)
 def test_family_at_every_length(name, dtype, regime):
-    shapes = [(3, classes) for classes in LENGTHS[regime]]
+    shapes = [(3, classes) for classes in LENGTHS[regime][:: 1 if dtype == np.float32 else 3]]
     if dtype == np.float32 and regime == "streamed":
         shapes.append((2, 70001))
     for i, schedule in enumerate(SCHEDULES):
@@ -137,7 +137,7 @@ def test_family_at_every_length(name, dtype, regime):
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("name", DOUBLE)
 def test_second_derivatives_at_every_length(name, regime):
-    check(name, np.float64, regime, [(3, classes) for classes in LENGTHS[regime]], SCHEDULES[2])
+    check(name, np.float64, regime, [(3, classes) for classes in LENGTHS[regime][::3]], SCHEDULES[2])
 
 
 @pytest.mark.exhaustive
@@ -201,10 +201,10 @@ def test_halves(name):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=name_of)
+@pytest.mark.parametrize("dtype", DTYPES[2:], ids=name_of)
 @pytest.mark.parametrize("name", calls(np.zeros((1, 2), np.float32)))
-def test_every_dtype_at_many_lengths(name, dtype, regime):
-    for classes in (1, 2, 3, 7, 8, 9, 16, 31, 33, 64, 100, 257, 1000, 4099):
+def test_halves_at_many_lengths(name, dtype, regime):
+    for classes in (1, 3, 8, 9, 33, 100, 257, 1000, 4099):
         x = at_offset((3 * np.random.default_rng(classes).standard_normal((5, classes))).astype(dtype), classes % 9)
         call = calls(x, classes)[name]
         with force(regime):
