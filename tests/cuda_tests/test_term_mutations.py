@@ -90,8 +90,8 @@ MUTATIONS = {
     "the cap of what lies beyond the row": (
         "resident",
         "capped",
-        "if constexpr (Asked::capped) of.e = Ops::keep(inside, of.e);",
-        "",
+        "of.e = Ops::keep(inside, of.e);",
+        ";",
     ),
     "smoothing beyond the row": (
         "resident",

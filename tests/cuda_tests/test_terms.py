@@ -232,6 +232,26 @@ def test_same_bits_in_every_order_and_place(name, regime):
                 np.testing.assert_array_equal(a, b)
 
 
+def test_segments_of_very_long_rows():
+    """Classes are counted in 32 bits within segments of 2^24, which are made short here."""
+
+    def shorten(source: str) -> str:
+        assert "segment = 1 << 24" in source
+        return source.replace("segment = 1 << 24", "segment = 1 << 9")
+
+    x = at_offset((3 * np.random.default_rng(0).standard_normal((4, 1300))).astype(np.float32), 1)
+    y = np.array([0, 511, 512, 1299])
+    x[2, 512] = x[3, 1299] = 20
+    emulated = EmulatedMlefast(EmulatedDevice(edit=shorten))
+    w = np.linspace(1, 2, 1300, dtype=np.float32)
+    options = {"weight": w, "label_smoothing": 0.1, "reduction": "none", "return_lse": True, "return_hit": True}
+    with force("streamed"):
+        for got, want in zip(
+            emulated.cross_entropy_and_grad(x, y, **options), mf.cross_entropy_and_grad(x, y, **options)
+        ):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("regime", REGIMES)
 def test_rows_without_a_distribution(regime):
     """First blocks of -inf; rows of -inf, with +inf or NaN: NaN in that row alone, with the CPU's lse."""
