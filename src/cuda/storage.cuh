@@ -83,6 +83,7 @@ template <class T> class Window {
   MLEFAST_FN Window(const T* at, int n)
       : at_(at), n_(n), skew_(static_cast<int>((reinterpret_cast<unsigned long long>(at) & 15) / sizeof(T))) {}
 
+  MLEFAST_FN int size() const { return n_; }
   MLEFAST_FN int vectors() const { return (n_ + skew_ + lanes - 1) / lanes; }
   MLEFAST_FN int first(int k) const { return k * lanes - skew_; }
   MLEFAST_FN int vector_of(int i) const { return (i + skew_) / lanes; }
@@ -174,6 +175,7 @@ template <class T> class Column {
 
   MLEFAST_FN Column(const T* at, int n, int64 step) : at_(at), n_(n), step_(step) {}
 
+  MLEFAST_FN int size() const { return n_; }
   MLEFAST_FN int vectors() const { return (n_ + lanes - 1) / lanes; }
   MLEFAST_FN int first(int k) const { return k * lanes; }
   MLEFAST_FN bool holds(int k, int j) const { return first(k) + j < n_; }

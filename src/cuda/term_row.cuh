@@ -50,6 +50,12 @@ template <class Window> struct Place {
   int first, step;
 
   MLEFAST_FN int vector(int k) const { return first + k * step; }
+
+  // Where in the window a class is: far off if it is not in there, since vectors reach beyond its ends.
+  MLEFAST_FN int find(int64 index) const {
+    const int64 i = index - begin;
+    return i >= 0 && i < window.size() ? static_cast<int>(i) : -1000;
+  }
 };
 
 // `Asked` says at compile time what a call asks for: index, probabilities, smooths, factors (of each class), capped,
@@ -297,7 +303,7 @@ template <class Loss, class Asked, class T> class TermRow {
       if (call.positive) of.positive = inside ? call.positive[c] : zero;
     }
     of.mass = of.target * of.weight;
-    if constexpr (Asked::index) of.mass += Ops::keep(at.begin + i == label, hot);
+    if constexpr (Asked::index) of.mass += Ops::keep(i == at.find(label), hot);
     of.v = Asked::vector ? held.v[k][j] : one;
     of.u = Asked::units ? held.u[k][j] : one;
     if constexpr (Loss::softmax) {

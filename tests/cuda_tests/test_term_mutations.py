@@ -108,7 +108,7 @@ MUTATIONS = {
         "summed && stays &&",
         "summed &&",
     ),
-    "the label's neighbour": ("resident", "smoothed", "at.begin + i == label", "at.begin + i == label + 1"),
+    "the label's neighbour": ("resident", "smoothed", "i == at.find(label)", "i == at.find(label) + 1"),
     "labels below 0 are taken": ("resident", "grad_hess", "y < 0 || y >= call.classes", "y >= call.classes"),
     "wrong labels leave the Hessian": (
         "resident",
