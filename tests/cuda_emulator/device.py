@@ -51,6 +51,11 @@ class EmulatedDevice:
     def to_host(self, array: Any) -> Any:
         return array
 
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        assert a.dtype == b.dtype == out.dtype
+        assert out.flags.c_contiguous
+        out += a.T @ b
+
     def regimes(self) -> set[str]:
         """Which regimes rows were computed in."""
         return {regime or "split" for kernel, regime, *_ in self.launches if kernel in KERNELS}

@@ -140,6 +140,9 @@ class DeviceFunctions(Protocol):
     def binary_cross_entropy(self, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
         """Return the loss and its gradient (None unless asked for)."""
 
+    def linear_cross_entropy(self, x: Any, weight: Any, target: Any, **arguments: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the loss of a linear layer and, if asked for, the gradients of x, weight and bias (else None)."""
+
 
 def device_functions_of(x: object) -> DeviceFunctions | None:
     """Return the functions for an array on a CUDA device, or None for one in the host's memory."""

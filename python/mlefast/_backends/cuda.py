@@ -52,6 +52,9 @@ class Device(Protocol):
     def to_host(self, array: Any) -> Any:
         """Wait for the device and return a NumPy array."""
 
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        """Add the product of a's transpose and b to a matrix. All are contiguous, of one dtype."""
+
 
 # ---- sources
 
@@ -316,23 +319,25 @@ def _sums_source(dtype: np.dtype[Any]) -> str:
     return source_of("sums.cu", (("storage", STORAGE[value_dtype(dtype).name]), ("block", 256)))
 
 
-def weigh(job: LossJob) -> tuple[Any, Any]:
+def weigh(
+    device: Device, target: Any, classes: int, ignore_index: int, weight: Any, dtype: np.dtype[Any]
+) -> tuple[Any, Any]:
     """Sum up the weights of the targets that count; return the sums and the first wrong positions, by chunk."""
-    device, rows = job.device, job.x.count
+    rows = int(target.size)
     chunks = -(-rows // ROWS_CHUNK)
     sums, wrong = device.xp.empty(chunks, np.float64), device.xp.empty(chunks, np.int64)
     arguments = [
-        job.target,
-        np.int32(INTEGERS[job.target.dtype.name]),
+        target,
+        np.int32(INTEGERS[target.dtype.name]),
         np.int64(rows),
         np.int64(ROWS_CHUNK),
-        np.int64(job.x.classes),
-        np.int64(job.ignore_index),
-        job.weight,
+        np.int64(classes),
+        np.int64(ignore_index),
+        weight,
         sums,
         wrong,
     ]
-    device.launch(_sums_source(job.x.array.dtype), "mlefast_weigh", chunks, 256, 0, arguments)
+    device.launch(_sums_source(dtype), "mlefast_weigh", chunks, 256, 0, arguments)
     return sums, wrong
 
 
@@ -365,8 +370,9 @@ def add_up(
 def divide_by_weight(job: LossJob) -> Any:
     """Divide a job's gradient by the weight of the targets that count; return where that weight will stand."""
     total, inverse = job.device.xp.empty((), np.float64), job.device.xp.empty((), np.float64)
-    sums, _ = weigh(job)
-    add_up(job.device, sums, job.x.array.dtype, total=total, inverse=inverse, numerator=job.scale)
+    dtype = job.x.array.dtype
+    sums, _ = weigh(job.device, job.target, job.x.classes, job.ignore_index, job.weight, dtype)
+    add_up(job.device, sums, dtype, total=total, inverse=inverse, numerator=job.scale)
     job.scale, job.scale_at = 1.0, inverse
     return total
 

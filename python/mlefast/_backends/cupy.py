@@ -63,6 +63,12 @@ class CupyDevice:
         """Wait for the device and return a NumPy array."""
         return self.xp.asnumpy(array)
 
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        """Add the product of a's transpose and b to a matrix. All are contiguous, of one dtype."""
+        from cupy import cublas
+
+        cublas.gemm("T", "N", a, b, out=out, beta=1.0)
+
     def _compiled(self, source: str) -> Path:
         # CuPy's own compilation appends -ftz=true, which would flush subnormal numbers and cannot be overridden. So its
         # binding of NVRTC is called directly, and what it gives is kept by the hash of everything that it depends on.
@@ -161,6 +167,13 @@ class CupyFunctions:
             logits, out, lambda on, array: on.binary_cross_entropy(array, target, out=out, **arguments), 1
         )
         return loss, gradient
+
+    def linear_cross_entropy(self, x: Any, weight: Any, target: Any, **arguments: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the loss of a linear layer and, if asked for, the gradients of x, weight and bias (else None)."""
+        loss, dx, dweight, dbias = _run(
+            x, None, lambda on, array: on.linear_cross_entropy(array, weight, target, **arguments)
+        )
+        return loss, dx, dweight, dbias
 
 
 def _run(

@@ -99,13 +99,13 @@ class DeviceArguments:
         return array.astype(value_dtype(like.dtype), copy=False)
 
     # A number for each class.
-    def _weight(self, weight: Any, classes: int, dtype: np.dtype[Any]) -> Any:
+    def _weight(self, weight: Any, classes: int, dtype: np.dtype[Any], name: str = "weight") -> Any:
         if weight is None:
             return None
-        array = self._reals(weight, "weight", "real numbers, one for each class")
+        array = self._reals(weight, name, "real numbers, one for each class")
         if tuple(array.shape) != (classes,):
             raise ValueError(
-                f"weight: received shape {tuple(array.shape)}; accepted: ({classes},), one number for each class"
+                f"{name}: received shape {tuple(array.shape)}; accepted: ({classes},), one number for each class"
             )
         return self.xp.ascontiguousarray(array.astype(value_dtype(dtype), copy=False))
 
