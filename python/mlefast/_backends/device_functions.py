@@ -101,7 +101,7 @@ class DeviceFunctions(RowFunctions):
             block = slice(start, min(start + height, count))
             inputs, of, to = _as(xp, flat_x[block], dtype), flat_labels[block], logits[: block.stop - start]
             if is_index:  # ignored rows may hold anything, of which no product must hear
-                inputs = xp.where((of == ignored)[:, None], dtype.type(0), inputs)
+                inputs = xp.where((of.astype(np.int64, copy=False) == ignored)[:, None], dtype.type(0), inputs)
             xp.matmul(inputs, weights.T, out=to)
             if bias is not None:
                 to += arrays["bias"].astype(dtype, copy=False)
