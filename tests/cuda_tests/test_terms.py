@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -17,7 +18,8 @@ import test_loss_family as family
 from cuda_emulator.device import EmulatedDevice, EmulatedMlefast, Schedule
 from cuda_tests import kernel_cases
 from cuda_tests.kernel_cases import BFLOAT16, DTYPES, at_offset, force, name_of
-from mlefast._backends import cuda
+from mlefast import _table
+from mlefast._backends import cuda, cuda_terms
 
 pytestmark = kernel_cases.needs_emulator
 inf, nan = np.inf, np.nan
@@ -121,32 +123,26 @@ LENGTHS = {"resident": [*range(1, 71), *(n + d for n in (128, 256, 512, 1024, 20
 LENGTHS["staged"] = LENGTHS["streamed"] = [*range(1, 10), 31, 33, 70, 255, 256, 257, 511, 512, 513, 1000, 4099]
 
 
+# Losses that differ in what they sum up and when: one of each kind.
+KINDS = ["cross_entropy of indices", "cross_entropy of probabilities, all options", "kl_div and js_div", "log_prob"]
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("dtype", cases.DTYPES)
-@pytest.mark.parametrize("name", FAMILY)
-def test_family_at_every_length(name, dtype, regime):
-    shapes = [(3, classes) for classes in LENGTHS[regime][:: 1 if dtype == np.float32 else 3]]
-    if dtype == np.float32 and regime == "streamed":
+@pytest.mark.parametrize("name", KINDS)
+def test_family_at_every_length(name, regime):
+    shapes = [(3, classes) for classes in LENGTHS[regime]]
+    if regime == "streamed":
         shapes.append((2, 70001))
     for i, schedule in enumerate(SCHEDULES):
-        check(name, dtype, regime, shapes[i::3], schedule)
+        check(name, np.float32, regime, shapes[i::3], schedule)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("regime", REGIMES)
-@pytest.mark.parametrize("name", DOUBLE)
-def test_second_derivatives_at_every_length(name, regime):
-    check(name, np.float64, regime, [(3, classes) for classes in LENGTHS[regime][::3]], SCHEDULES[2])
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("dtype", cases.DTYPES)
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_binary_cross_entropy_whatever_is_asked(dtype, smoothing):
-    for schedule in SCHEDULES:
-        with on(EmulatedDevice(schedule.but(ulps=1.0))):
-            family.test_binary_cross_entropy(None, dtype, smoothing)
+@pytest.mark.parametrize("name", [*KINDS, *DOUBLE])
+def test_family_in_float64_at_many_lengths(name, regime):
+    check(name, np.float64, regime, [(3, classes) for classes in LENGTHS[regime][::4]], SCHEDULES[2])
 
 
 # ---- 16-bit numbers, against the CPU backend
@@ -202,7 +198,7 @@ def test_halves(name):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("dtype", DTYPES[2:], ids=name_of)
-@pytest.mark.parametrize("name", calls(np.zeros((1, 2), np.float32)))
+@pytest.mark.parametrize("name", ["cross_entropy", "js_div", "hvp"])
 def test_halves_at_many_lengths(name, dtype, regime):
     for classes in (1, 3, 8, 9, 33, 100, 257, 1000, 4099):
         x = at_offset((3 * np.random.default_rng(classes).standard_normal((5, classes))).astype(dtype), classes % 9)
@@ -365,6 +361,14 @@ def test_rows_across_memory(dtype, monkeypatch):
                 coarse = 1e-2 if a.dtype.itemsize == 2 else 2e-5
                 np.testing.assert_allclose(np.float64(a), np.float64(b), rtol=coarse, atol=coarse / 100)
             assert device.regimes() == {"across"}
+
+
+def test_every_option_reaches_the_kernels():
+    given = {name for option in _table.OPTIONS.values() for name in option.to_kernel(0.5, 3)}
+    assert given <= set(cuda_terms.OPTIONS)
+    source = cuda.source_of("terms.cu", ())
+    members = re.findall(r"(\w+) = [\d.]+[,;]", re.search(r"struct Options \{(.*?)\};", source, re.DOTALL)[1])
+    assert members == list(cuda_terms.OPTIONS)
 
 
 def test_temperature_of_the_softmax():
