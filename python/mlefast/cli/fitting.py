@@ -187,7 +187,7 @@ class StandardizedStream:
     @property
     def name(self) -> str:
         """That of the stream, and what tells its moments apart: a fit of others is not to be resumed with these."""
-        return f"{self.stream.name}, moments {zlib.crc32(np.append(self.mean, self.scale)):08x}"
+        return f"{self.stream.name}, moments {zlib.crc32(np.append(self.mean, self.scale).tobytes()):08x}"
 
     @property
     def classes(self) -> Any:
