@@ -8,6 +8,7 @@ objects=$(find "$build" -name 'avx*.cpp.o' -o -name 'neon*.cpp.o')
 for object in $objects; do
   name=$(basename "$object" .cpp.o)
   name=${name%_terms}
+  name=${name%_training}
   if nm -C --defined-only "$object" | awk '$2 != "r" && $3 !~ /^\$/' | grep -v -i "$name"; then
     echo "$object defines the names above, which do not tell their instruction set"
     exit 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import resource
 import statistics
 import subprocess
@@ -121,7 +122,7 @@ def torch_epoch(X: Any, y: Any, hidden: tuple[int, ...], batch_size: int, *, com
 
     sizes = [X.shape[1], *hidden, int(y.max()) + 1]
     layers: list[Any] = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:]):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, nesterov=True)
@@ -170,8 +171,10 @@ def steps(rounds: int) -> None:
                 for name, epoch in epochs.items():
                     times[name].append(seconds(epoch))
             rate = {name: len(y) / statistics.median(t) for name, t in times.items()}
-            products = 4 if not hidden else 2 * (3 * X.shape[1] * hidden[0] + 3 * hidden[0] * 10 - X.shape[1] * hidden[0]) / (X.shape[1] * 10)
-            flops = products * X.shape[1] * 10 * rate["mlefast"]
+            # Each layer has a product on the way there and two on the way back, the first layer one.
+            sizes = [X.shape[1], *hidden, 10]
+            layers = [n_in * n_out for n_in, n_out in itertools.pairwise(sizes)]
+            flops = 2 * (3 * sum(layers) - layers[0]) * rate["mlefast"]
             rows.append(
                 [
                     "-".join(map(str, (784, *hidden, 10))),
@@ -201,7 +204,8 @@ def large(rounds: int) -> None:
     del rounds
     rows = []
     for name in LARGE:
-        done = subprocess.run([sys.executable, __file__, "one", "--name", name], capture_output=True, text=True, check=True)
+        command = [sys.executable, __file__, "one", "--name", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append([name, *done.stdout.split()])
     show(
         f"200,000 x 512, 1000 classes, float32, {mf.get_num_threads()} threads",
@@ -282,7 +286,10 @@ def sparse(rounds: int) -> None:
     show(
         f"80,000 x 50,000 sparse float32, 20 classes, {mf.get_num_threads()} threads, median of {rounds} rounds",
         ["solver", "s", "mean objective", "test accuracy"],
-        [[name, f"{statistics.median(t):.2f}", f"{ends[name][0]:.5f}", f"{ends[name][1]:.4f}"] for name, t in times.items()],
+        [
+            [name, f"{statistics.median(t):.2f}", f"{ends[name][0]:.5f}", f"{ends[name][1]:.4f}"]
+            for name, t in times.items()
+        ],
     )
 
 

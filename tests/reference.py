@@ -100,11 +100,10 @@ def masses(shape, target, *, weight=None, label_smoothing=0.0):
     """What a loss puts on each class: smoothed targets times class weights."""
     classes = shape[-1]
     target = np.asarray(target)
-    t = (
-        target.astype(LONG)
-        if target.dtype.kind == "f"
-        else np.eye(classes, dtype=LONG)[np.where(target < 0, 0, target)]
-    )
+    t = target.astype(LONG)
+    if target.dtype.kind != "f":
+        t = np.zeros(shape, LONG)
+        np.put_along_axis(t, np.where(target < 0, 0, target)[..., None], 1, axis=-1)
     smoothing = LONG(np.float64(label_smoothing))
     t = t * (1 - smoothing) + smoothing / classes
     return t if weight is None else t * np.asarray(weight).astype(LONG)

@@ -1,17 +1,22 @@
-"""Compute the polynomial coefficients in ``src/cpp/math.hpp``.
+"""Compute the polynomial coefficients in ``src/cpp/math.hpp`` and ``src/cpp/training_math.hpp``.
 
-Run ``python tools/minimax.py`` (needs mpmath and NumPy).  Each polynomial minimises the largest error of the whole
-function, in 60-digit arithmetic:
+Run ``python tools/minimax.py [exp] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).
+Each polynomial minimises the largest error of the whole function, in 60-digit arithmetic:
 
 * exp(r) = 1 + r + r^2 q(r) on |r| <= log(2)/2.  The two leading coefficients are pinned to 1, so that exp(0) is 1.
 * log1p(f) = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), on 1 + f in [3/4, 3/2]; R(z) = z * (l1 + l2 z + ...),
   the fdlibm form (K. C. Ng, 1986), whose leading term is exact.
+* tanh(x) = x + x z P(z), z = x^2, on |x| <= 0.7, beyond which exponentials give it without cancellation.
+* The normal distribution's tail Phi(-t) = exp(-t^2/2) G(u) / (t + k), u = (t - k) / (t + k), on 0 <= t <= the number
+  beyond which the exponential is 0 (the mapping of M. M. Shepherd, J. G. Laframboise, 1981); k makes G nearly even.
 
 The printed coefficients are rounded to the target format one at a time, lowest order first, and the remaining ones
 are fitted again after each rounding, so that the rounded polynomial stays close to the optimum.
 """
 
 from __future__ import annotations
+
+import sys
 
 import mpmath as mp
 import numpy as np
@@ -95,17 +100,48 @@ def log1p_coefficients(terms: int, dtype: type):
     return fit_rounded(remainder, weight, basis, lo, hi, dtype)
 
 
-def main() -> None:
-    for name, dtype, degree, terms in (("float", np.float32, 6, 3), ("double", np.float64, 11, 7)):
-        coefficients, error = exp_coefficients(degree, dtype)
-        print(f"{name} exp, c2..c{degree}: largest relative error {mp.nstr(error, 4)}")
-        for c in coefficients:
-            print("   ", float(c).hex(), repr(dtype(float(c))))
-        coefficients, error = log1p_coefficients(terms, dtype)
-        print(f"{name} log1p, l1..l{terms}: largest relative error {mp.nstr(error, 4)}")
-        for c in coefficients:
-            print("   ", float(c).hex(), repr(dtype(float(c))))
+def tanh_coefficients(terms: int, dtype: type):
+    def remainder(z):
+        x = mp.sqrt(z)
+        return (mp.tanh(x) / x - 1) / z
+
+    def weight(z):
+        x = mp.sqrt(z)
+        return x * z / mp.tanh(x)
+
+    basis = [lambda z, k=k: z**k for k in range(terms)]
+    return fit_rounded(
+        remainder, weight, basis, mp.mpf(10) ** -12, mp.mpf(7) ** 2 / 100 * (1 + mp.mpf(2) ** -18), dtype
+    )
+
+
+def normal_coefficients(degree: int, dtype: type, k: int, last: int):
+    def scaled_tail(u):
+        t = k * (1 + u) / (1 - u)
+        return mp.exp(t * t / 2) * mp.erfc(t / mp.sqrt(2)) / 2 * (t + k)
+
+    basis = [lambda u, power=power: u**power for power in range(degree + 1)]
+    return fit_rounded(
+        scaled_tail, lambda u: 1 / scaled_tail(u), basis, mp.mpf(-1), mp.mpf(last - k) / (last + k), dtype
+    )
+
+
+TABLES = {
+    "exp": lambda dtype: exp_coefficients({4: 6, 8: 11}[dtype().itemsize], dtype),
+    "log1p": lambda dtype: log1p_coefficients({4: 3, 8: 7}[dtype().itemsize], dtype),
+    "tanh": lambda dtype: tanh_coefficients({4: 6, 8: 12}[dtype().itemsize], dtype),
+    "normal": lambda dtype: normal_coefficients(*{4: (10, dtype, 3, 15), 8: (24, dtype, 4, 39)}[dtype().itemsize]),
+}
+
+
+def main(names: list[str]) -> None:
+    for name in names or TABLES:
+        for dtype in (np.float32, np.float64):
+            coefficients, error = TABLES[name](dtype)
+            print(f"{dtype.__name__} {name}: largest relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
+            for c in coefficients:
+                print("   ", float(c).hex(), repr(dtype(float(c))), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

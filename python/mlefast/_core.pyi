@@ -8,6 +8,7 @@ import numpy.typing as npt
 TASKS: Final[dict[str, int]]
 LOSSES: Final[dict[str, int]]
 LIMITS: Final[dict[str, str]]
+ACTIVATIONS: Final[dict[str, int]]
 
 def run(
     task: int,
@@ -51,6 +52,65 @@ def exp(x: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
 
 def run_limit(method: str, x: npt.NDArray[np.floating[Any]], out: npt.NDArray[np.floating[Any]] | None) -> float:
     """What memory allows: read x, copy it to out, or update out; the sum of what was read."""
+
+def activate(
+    activation: int,
+    values: npt.NDArray[np.floating[Any]],
+    bias: npt.NDArray[np.floating[Any]],
+    slope: npt.NDArray[np.floating[Any]] | None,
+    uniform: npt.NDArray[np.floating[Any]] | None,
+    rate: float,
+) -> None:
+    """Write f(values + bias) over values and f' to slope; with uniform numbers, drop both with probability rate."""
+
+def backpropagate(
+    error: npt.NDArray[np.floating[Any]],
+    slope: npt.NDArray[np.floating[Any]] | None,
+    bias_gradient: npt.NDArray[np.floating[Any]],
+) -> None:
+    """Multiply error by slope in place, and write its column sums."""
+
+def sgd_step(
+    parameters: npt.NDArray[np.floating[Any]],
+    gradient: npt.NDArray[np.floating[Any]],
+    velocity: npt.NDArray[np.floating[Any]],
+    n_weights: int,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+    l2: float,
+    l1: float,
+) -> None:
+    """Move the parameters by momentum; the first n_weights are penalised."""
+
+def adamw_step(
+    parameters: npt.NDArray[np.floating[Any]],
+    gradient: npt.NDArray[np.floating[Any]],
+    mean: npt.NDArray[np.floating[Any]],
+    square: npt.NDArray[np.floating[Any]],
+    n_weights: int,
+    learning_rate: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    weight_decay: float,
+    l2: float,
+    l1: float,
+    step: int,
+) -> None:
+    """Move the parameters by AdamW; the first n_weights decay and are penalised."""
+
+def multiply(
+    gemm: int,
+    a: npt.NDArray[np.floating[Any]],
+    b: npt.NDArray[np.floating[Any]],
+    beta: float,
+    c: npt.NDArray[np.floating[Any]],
+) -> None:
+    """C = a b + beta c, in tiles that the threads share, by the gemm of a BLAS at this address."""
+
+def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+    """Write the rows x[index] to out."""
 
 def isas() -> list[str]: ...
 def isa() -> str: ...

@@ -20,7 +20,7 @@ from mlefast._arguments import (
     compute_dtype,
     quotient,
 )
-from mlefast._backends import backend_of, on_host
+from mlefast._backends import backend_of, device_functions_of
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_and_grad"]
 
@@ -138,7 +138,19 @@ def _binary(
     upstream: Any = None,
     out: Any = None,
 ) -> tuple[Any, Any]:
-    on_host(logits, "binary_cross_entropy")
+    on_device = device_functions_of(logits)
+    if on_device is not None:
+        return on_device.binary_cross_entropy(
+            logits,
+            target,
+            weight=weight,
+            pos_weight=pos_weight,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            gradient=gradient,
+            upstream=upstream,
+            out=out,
+        )
     backend, in_kind = backend_of(logits)
     array = as_logits(logits)
     dtype = compute_dtype(array.dtype)

@@ -19,7 +19,7 @@ from mlefast._arguments import (
     compute_dtype,
     describe,
 )
-from mlefast._backends import backend_of, on_host
+from mlefast._backends import backend_of, device_functions_of
 from mlefast._table import DERIVATIVES, check
 
 __all__ = ["cross_entropy_grad_hess", "cross_entropy_hvp", "log_softmax_vjp", "softmax_vjp"]
@@ -86,14 +86,27 @@ def cross_entropy_hvp(
     >>> mf.cross_entropy_hvp([[0.0, 0.0]], [0], [[1.0, 0.0]])
     array([[ 0.25, -0.25]])
     """
-    on_host(logits, "cross_entropy_hvp")
-    backend, in_kind = backend_of(logits)
     options = {
         "label_smoothing": label_smoothing,
         "z_loss": z_loss,
         "softcap": softcap,
         "temperature": temperature,
     }
+    on_device = device_functions_of(logits)
+    if on_device is not None:
+        return on_device.hessian_product(
+            logits,
+            target,
+            vector,
+            axis=axis,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            denominator=denominator,
+            out=out,
+            options=options,
+        )
+    backend, in_kind = backend_of(logits)
     of = check(DERIVATIVES["cross_entropy_hvp"], logits, target, axis, weight, ignore_index, options)
     reduced = as_reduction(reduction)
     product = backend.hessian_product(
@@ -150,11 +163,23 @@ def cross_entropy_grad_hess(
     >>> mf.cross_entropy_grad_hess([[0.0, 0.0]], [1])
     (array([[ 0.5, -0.5]]), array([[0.25, 0.25]]))
     """
-    on_host(logits, "cross_entropy_grad_hess")
-    backend, in_kind = backend_of(logits)
     if convention not in _FACTORS:
         raise ValueError(f"convention: received {describe(convention)}; accepted: {', '.join(map(repr, _FACTORS))}")
     options = {"label_smoothing": label_smoothing}
+    on_device = device_functions_of(logits)
+    if on_device is not None:
+        return on_device.gradient_and_hessian(
+            logits,
+            target,
+            axis=axis,
+            weight=weight,
+            ignore_index=ignore_index,
+            sample_weight=sample_weight,
+            hessian=_FACTORS[convention],
+            floor=_FLOORS[convention],
+            options=options,
+        )
+    backend, in_kind = backend_of(logits)
     of = check(DERIVATIVES["cross_entropy_grad_hess"], logits, target, axis, weight, ignore_index, options)
     row_weight = None
     if sample_weight is not None:
@@ -237,7 +262,9 @@ def log_softmax_vjp(y: Any, upstream: Any, axis: int = -1, *, out: Any = None) -
 
 
 def _product(name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
-    on_host(y, name)
+    on_device = device_functions_of(y)
+    if on_device is not None:
+        return on_device.product(name, y, upstream, axis, out)
     backend, in_kind = backend_of(y)
     array = as_logits(y, "y")
     class_axis = as_axis(axis, array.ndim, "y")

@@ -15,7 +15,7 @@ from mlefast._arguments import (
     check_classes,
     compute_dtype,
 )
-from mlefast._backends import backend_of, on_host
+from mlefast._backends import backend_of, device_functions_of, on_host
 from mlefast._table import evaluate
 
 __all__ = [
@@ -268,7 +268,9 @@ def entropy_and_grad(p: Any, axis: int = -1, *, upstream: Any = None, out: Any =
 
 
 def _entropy(p: Any, axis: Any, *, gradient: bool, upstream: Any, out: Any) -> tuple[Any, Any]:
-    on_host(p, "entropy")
+    on_device = device_functions_of(p)
+    if on_device is not None:
+        return on_device.entropy(p, axis, gradient=gradient, upstream=upstream, out=out)
     backend, in_kind = backend_of(p)
     array = as_logits(p, "p")
     class_axis = as_axis(axis, array.ndim, "p")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlefast._arguments import as_out, as_upstream
-from mlefast._backends import backend_of, on_host
+from mlefast._backends import backend_of, device_functions_of
 from mlefast._table import Loss, check
 
 __all__ = ["log_prob", "log_prob_and_entropy", "log_prob_and_entropy_and_grad", "log_prob_and_grad"]
@@ -168,7 +168,18 @@ def _log_prob(
     entropy_upstream: Any = None,
     out: Any = None,
 ) -> tuple[Any, Any, Any]:
-    on_host(logits, "log_prob")
+    on_device = device_functions_of(logits)
+    if on_device is not None:
+        return on_device.log_prob(
+            logits,
+            index,
+            axis,
+            entropy=entropy,
+            gradient=gradient,
+            upstream=upstream,
+            entropy_upstream=entropy_upstream,
+            out=out,
+        )
     backend, in_kind = backend_of(logits)
     of = check(_ROW, logits, index, axis, None, _NEVER, {}, target_name="index")
     dtype = of.logits.dtype

@@ -26,7 +26,7 @@ from mlefast._arguments import (
     is_stored,
     quotient,
 )
-from mlefast._backends import backend_of, on_host
+from mlefast._backends import backend_of, device_functions_of, on_host
 from mlefast._backends.numpy import weigh_targets
 from mlefast._gemm import gemm, is_readable
 from mlefast.losses import cross_entropy, cross_entropy_and_grad
@@ -86,7 +86,7 @@ def linear_cross_entropy(
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind, or an array on a CUDA device.
+        If an argument is of the wrong kind, or on a CUDA device where `x` is not.
     ValueError
         If a shape or an option does not fit.
     IndexError
@@ -163,7 +163,8 @@ def linear_cross_entropy_and_grad(
         the entries of :math:`p - \mathrm{onehot}(y)` are compared. Every entry that is left out changes the gradient
         of its row of `x` by less than ``filter_eps * abs(u) / d`` times the class's row of `weight`. Blocks where
         more than half of the classes matter are multiplied as they are. The loss and the gradient of `bias` stay
-        exact. Without it, or with 0, nothing is left out.
+        exact. Without it, or with 0, nothing is left out; nor is it on a CUDA device, which would have to be waited
+        for.
     upstream : float or array_like in the shape of the loss, default 1
         The gradient of what follows with respect to this loss; scales the gradients only. Without it
         ``reduction="none"`` gives each row's own gradient.
@@ -235,6 +236,23 @@ def _linear_cross_entropy(
     gradient: bool,
     upstream: Any,
 ) -> tuple[Any, tuple[Any, Any, Any] | None]:
+    on_device = device_functions_of(x)
+    if on_device is not None:
+        _as_filter_eps(filter_eps)
+        loss, *results = on_device.linear_cross_entropy(
+            x,
+            weight,
+            target,
+            bias=bias,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            denominator=denominator,
+            gradient=gradient,
+            upstream=upstream,
+            options=options,
+        )
+        return loss, (results[0], results[1], results[2]) if gradient else None
     given = {"x": x, "weight": weight} | ({} if bias is None else {"bias": bias})
     arrays = {name: _as_host_array(array, name) for name, array in given.items()}
     in_kind = {name: backend_of(array)[1] for name, array in given.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlefast._arguments import FloatArray, as_axes, as_logits, as_out, as_positive, check_classes, compute_dtype
-from mlefast._backends import backend_of, device_functions_of, on_host
+from mlefast._backends import backend_of, device_functions_of
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -140,11 +140,11 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
 
 
 def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, temperature: Any, out: Any) -> Any:
-    if not isinstance(temperature, float) or temperature != 1.0:
-        return _at_temperature(task, x, axis, as_positive(temperature, "temperature"), out)
     on_device = device_functions_of(x)
     if on_device is not None:
-        return on_device.softmax(task, x, axis, out)
+        return on_device.softmax(task, x, axis, as_positive(temperature, "temperature"), out)
+    if not isinstance(temperature, float) or temperature != 1.0:
+        return _at_temperature(task, x, axis, as_positive(temperature, "temperature"), out)
     backend, in_kind = backend_of(x)
     array = as_logits(x, "x")
     axes = as_axes(axis, array.ndim)
@@ -162,7 +162,6 @@ def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, temperatu
 
 
 def _at_temperature(task: str, x: Any, axis: Any, temperature: float, out: Any) -> Any:
-    on_host(x, f"{task} with a temperature")
     _, in_kind = backend_of(x)
     array = as_logits(x, "x")
     into = as_out(out, array, "x")

@@ -6,6 +6,7 @@
 #include "limit_kernels.hpp"
 #include "run.hpp"
 #include "term_run.hpp"
+#include "training_run.hpp"
 
 namespace mlefast {
 
@@ -37,6 +38,7 @@ struct InstructionSet {
   LimitKernels<float> limit32;
   LimitKernels<double> limit64;
   const TermTable* terms;
+  const TrainingTable* training;
 
   template <class S> const StorageKernels<S>& kernels() const {
     if constexpr (std::is_same_v<S, float>) return float32;
@@ -54,5 +56,6 @@ struct InstructionSet {
 // One for each file in isa/, built where the compiler can (CMakeLists.txt).
 extern const InstructionSet scalar_set, avx2_set, avx512_set, neon_set;
 extern const TermTable scalar_terms, avx2_terms, avx512_terms, neon_terms;
+extern const TrainingTable scalar_training, avx2_training, avx512_training, neon_training;
 
 }  // namespace mlefast

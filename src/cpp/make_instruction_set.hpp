@@ -46,7 +46,7 @@ constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
 }
 
 template <template <class> class Isa>
-constexpr InstructionSet make_instruction_set(const char* name, const TermTable* terms) {
+constexpr InstructionSet make_instruction_set(const char* name, const TermTable* terms, const TrainingTable* training) {
   return {name,
           make_kernels<float, Isa>(rules::Tasks{}),
           make_kernels<double, Isa>(rules::Tasks{}),
@@ -54,7 +54,8 @@ constexpr InstructionSet make_instruction_set(const char* name, const TermTable*
           make_kernels<BFloat16, Isa>(rules::Tasks{}),
           Limits<Isa<float>>::table(),
           Limits<Isa<double>>::table(),
-          terms};
+          terms,
+          training};
 }
 
 }  // namespace mlefast

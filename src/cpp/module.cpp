@@ -1,8 +1,6 @@
 // The Python module mlefast._core: arrays in, pointers out. What is wrong with an input is said in Python; here it is
 // only made sure that no memory outside the arrays is touched.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
+#include "module.hpp"
 
 #include <algorithm>
 #include <array>
@@ -19,35 +17,9 @@
 #include "term_driver.hpp"
 #include "threads.hpp"
 
-namespace py = pybind11;
 using namespace mlefast;
 
 namespace {
-
-using MaybeArray = std::optional<py::array>;
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
-
-bool is_contiguous(const py::array& a) { return (a.flags() & py::array::c_style) != 0; }
-
-template <class S> bool holds(const py::array& a) {
-  if constexpr (is_half<S>) {  // NumPy knows one of the two; the other comes from ml_dtypes
-    const py::dtype dtype = a.dtype();
-    if (std::is_same_v<S, Float16>) return dtype.num() == 23 && dtype.byteorder() != '>';
-    return dtype.itemsize() == 2 && dtype.num() > 23 && py::str(dtype.attr("name")).equal(py::str("bfloat16"));
-  } else {
-    return py::isinstance<py::array_t<S>>(a);
-  }
-}
-
-// The data of an optional contiguous array of `size` numbers of type T.
-template <class T> const T* data_of(const MaybeArray& a, int64_t size, const char* name) {
-  if (!a) return nullptr;
-  require(holds<T>(*a) && is_contiguous(*a) && a->size() == size, name);
-  return static_cast<const T*>(a->data());
-}
 
 struct Integers {
   const void* data = nullptr;
@@ -477,6 +449,9 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.attr("LIMITS") = limits;
   m.def("run_limit", &limit, py::arg("method"), py::arg("x").noconvert(), py::arg("out").noconvert(),
         "What memory allows: read x, copy it to out, or update out; the sum of what was read.");
+
+  add_training(m);
+  add_products(m);
 
   m.def("isas", [] {
     std::vector<std::string> names;

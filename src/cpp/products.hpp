@@ -1,6 +1,6 @@
 // Matrix products in tiles that our threads share, each by one call of a BLAS that uses one thread: the result has the
-// same bits for any number of threads, which no BLAS promises of its own, and there is one pool of threads, not two that
-// wait for each other in busy loops.
+// same bits for any number of threads, which no BLAS promises of its own, and there is one pool of threads, not two
+// that wait for each other in busy loops.
 #pragma once
 
 #include <cstdint>

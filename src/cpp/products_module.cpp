@@ -22,8 +22,8 @@ template <class T> Matrix<T> matrix_of(const py::array& a, const char* what) {
   return m;
 }
 
-template <class T> void multiply_typed(uintptr_t gemm, const py::array& a, const py::array& b, double beta,
-                                       const py::array& c) {
+template <class T>
+void multiply_typed(uintptr_t gemm, const py::array& a, const py::array& b, double beta, const py::array& c) {
   Product<T> product{a.shape(0), a.shape(1), c.shape(1), {}, {}, {}, static_cast<T>(beta)};
   product.a = matrix_of<T>(a, "a: a matrix of the dtype of c, of contiguous rows or columns");
   product.b = matrix_of<T>(b, "b: a matrix of the dtype of c, of contiguous rows or columns");

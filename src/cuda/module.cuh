@@ -2,7 +2,7 @@
 //
 //   MLEFAST_STORAGE   float | double | Half | BFloat16
 //   MLEFAST_TASK      a position in rules::Tasks
-//   MLEFAST_REGIME    rows.cu: packed | resident | staged | streamed
+//   MLEFAST_REGIME    rows.cu: packed | resident | staged | streamed | across
 //   MLEFAST_BLOCK     threads in a block, a multiple of 32
 //   MLEFAST_CLASSES   packed: the number of classes
 //   MLEFAST_GROUP, MLEFAST_VECTORS   resident: lanes for a row, 16-byte vectors for a lane

@@ -1,7 +1,7 @@
 // A CUDA thread as the `Ops` that the rules in ../rules are written over: it plays the part of a SIMD lane.
 #pragma once
 
-#include "../rules/losses.h"
+#include "../rules/term_losses.h"
 
 namespace mlefast {
 
@@ -17,6 +17,7 @@ template <> struct Thread<float> {
   static MLEFAST_FN Vec set(float x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return expf(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return log1pf(x); }
+  static MLEFAST_FN Vec log(Vec x) { return logf(x); }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return fmaxf(a, b); }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fminf(a, b); }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }
@@ -37,6 +38,7 @@ template <> struct Thread<double> {
   static MLEFAST_FN Vec set(double x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return ::exp(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return ::log1p(x); }
+  static MLEFAST_FN Vec log(Vec x) { return ::log(x); }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return fmax(a, b); }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fmin(a, b); }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }

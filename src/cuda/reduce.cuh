@@ -38,6 +38,55 @@ template <int group, class Value> MLEFAST_FN Value warp_sum(Value x) {
   return x;
 }
 
+// Between the lanes of a group, which is a part of a warp or the whole block; all of them get the same bits. A kernel
+// takes each `place`, which stands for an array of shared memory, once: then no barrier is needed before it is written.
+template <int group, int place, class Value, int n> MLEFAST_FN void group_sums(Value (&x)[n]) {
+  constexpr int together = group < 32 ? group : 32;
+#pragma unroll
+  for (int i = 0; i < n; ++i) x[i] = warp_sum<together>(x[i]);
+  if constexpr (group > 32) {
+    __shared__ Value sums[n][group / 32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane == 0)
+#pragma unroll
+      for (int i = 0; i < n; ++i) sums[i][warp] = x[i];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < n; ++i) x[i] = warp_sum<32>(lane < group / 32 ? sums[i][lane] : Value(0));
+  }
+}
+
+template <int group, int place, class Value> MLEFAST_FN Value group_max(Value x) {
+  constexpr int together = group < 32 ? group : 32;
+  x = warp_max<together>(x);
+  if constexpr (group > 32) {
+    __shared__ Value largest[group / 32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane == 0) largest[warp] = x;
+    __syncthreads();
+    x = warp_max<32>(largest[lane < group / 32 ? lane : 0]);
+  }
+  return x;
+}
+
+template <int group, int place> MLEFAST_FN int64 group_min(int64 x) {
+  constexpr int together = group < 32 ? group : 32;
+#pragma unroll
+  for (int distance = together / 2; distance > 0; distance /= 2) {
+    const int64 other = __shfl_xor_sync(whole_warp, x, distance);
+    x = other < x ? other : x;
+  }
+  if constexpr (group > 32) {
+    __shared__ int64 least[group / 32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    if (lane == 0) least[warp] = x;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < group / 32; ++w) x = least[w] < x ? least[w] : x;
+  }
+  return x;
+}
+
 template <class Ops> MLEFAST_FN Part<Ops> warp_reduce(Part<Ops> part) {
 #pragma unroll 1  // unrolled, five pairs of float64 exponentials take registers that the row needs
   for (int distance = 16; distance > 0; distance /= 2)

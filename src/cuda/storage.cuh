@@ -83,6 +83,7 @@ template <class T> class Window {
   MLEFAST_FN Window(const T* at, int n)
       : at_(at), n_(n), skew_(static_cast<int>((reinterpret_cast<unsigned long long>(at) & 15) / sizeof(T))) {}
 
+  MLEFAST_FN int size() const { return n_; }
   MLEFAST_FN int vectors() const { return (n_ + skew_ + lanes - 1) / lanes; }
   MLEFAST_FN int first(int k) const { return k * lanes - skew_; }
   MLEFAST_FN int vector_of(int i) const { return (i + skew_) / lanes; }
@@ -125,9 +126,89 @@ template <class T> class Window {
     }
   }
 
+  // Whether element j of vector k is one of the n.
+  MLEFAST_FN bool holds(int k, int j) const { return first(k) + j >= 0 && first(k) + j < n_; }
+
+  // The numbers that another array of n has for vector k, and `fill` beyond them: in 16-byte vectors if they lie so.
+  MLEFAST_FN void load_beside(const Value* at, int k, Value fill, Value (&v)[lanes]) const {
+    const int i = first(k);
+    if (i >= 0 && i + lanes <= n_ && (reinterpret_cast<unsigned long long>(at + i) & 15) == 0) {
+#pragma unroll
+      for (int w = 0; w < lanes / beside; ++w)
+        Storage<Value>::unpack(reinterpret_cast<const uint4*>(at + i)[w],
+                               reinterpret_cast<Value(&)[beside]>(v[w * beside]));
+    } else {
+#pragma unroll
+      for (int j = 0; j < lanes; ++j) v[j] = holds(k, j) ? at[i + j] : fill;
+    }
+  }
+
+  MLEFAST_FN void store_beside(Value* to, int k, const Value (&v)[lanes]) const {
+    const int i = first(k);
+    if (i >= 0 && i + lanes <= n_ && (reinterpret_cast<unsigned long long>(to + i) & 15) == 0) {
+#pragma unroll
+      for (int w = 0; w < lanes / beside; ++w)
+        store_vector(reinterpret_cast<uint4*>(to + i) + w,
+                     Storage<Value>::pack(reinterpret_cast<const Value(&)[beside]>(v[w * beside])));
+    } else {
+#pragma unroll
+      for (int j = 0; j < lanes; ++j)
+        if (holds(k, j)) to[i + j] = v[j];
+    }
+  }
+
  private:
+  static constexpr int beside = Storage<Value>::lanes;
+
   const T* at_;
   int n_, skew_;
+};
+
+// The same of n numbers that lie `step` apart: neighbouring threads hold neighbouring numbers of other columns, so each
+// of a warp's accesses is one run of memory.
+template <class T> class Column {
+  using Store = Storage<T>;
+  using Value = typename Store::Value;
+
+ public:
+  static constexpr int lanes = Store::lanes;
+
+  MLEFAST_FN Column(const T* at, int n, int64 step) : at_(at), n_(n), step_(step) {}
+
+  MLEFAST_FN int size() const { return n_; }
+  MLEFAST_FN int vectors() const { return (n_ + lanes - 1) / lanes; }
+  MLEFAST_FN int first(int k) const { return k * lanes; }
+  MLEFAST_FN bool holds(int k, int j) const { return first(k) + j < n_; }
+
+  MLEFAST_FN uint4 load(int k) const {
+    Value v[lanes];
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      v[j] = holds(k, j) ? Store::load(at_ + (first(k) + j) * step_) : -Store::Ops::infinity();
+    return Store::pack(v);
+  }
+
+  MLEFAST_FN void load_beside(const Value* at, int k, Value fill, Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j) v[j] = holds(k, j) ? at[(first(k) + j) * step_] : fill;
+  }
+
+  template <bool> MLEFAST_FN void store(T* to, int k, const Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      if (holds(k, j)) Store::store(to + (first(k) + j) * step_, v[j]);
+  }
+
+  MLEFAST_FN void store_beside(Value* to, int k, const Value (&v)[lanes]) const {
+#pragma unroll
+    for (int j = 0; j < lanes; ++j)
+      if (holds(k, j)) to[(first(k) + j) * step_] = v[j];
+  }
+
+ private:
+  const T* at_;
+  int n_;
+  int64 step_;
 };
 
 }  // namespace mlefast

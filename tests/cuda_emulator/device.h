@@ -96,13 +96,17 @@ inline int __double2hiint(double x) { return static_cast<int>(emulator::to_bits(
 inline int __double2loint(double x) { return static_cast<int>(emulator::to_bits(x)); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 
-// Last, since they rename: the kernels' functions get an error that a test chooses. Members called exp and log1p are
-// renamed alike, at their definition and where they are called.
+// Last, since they rename: the kernels' functions get an error that a test chooses. Members called exp, log1p and
+// log are renamed alike, at their definition and where they are called.
 inline float emulator_expf(float x) { return emulator::disturb(::expf(x), x); }
 inline float emulator_log1pf(float x) { return emulator::disturb(::log1pf(x), x); }
+inline float emulator_logf(float x) { return emulator::disturb(::logf(x), x); }
 inline double emulator_exp(double x) { return emulator::disturb(::exp(x), x); }
 inline double emulator_log1p(double x) { return emulator::disturb(::log1p(x), x); }
+inline double emulator_log(double x) { return emulator::disturb(::log(x), x); }
 #define expf emulator_expf
 #define log1pf emulator_log1pf
+#define logf emulator_logf
 #define exp emulator_exp
 #define log1p emulator_log1p
+#define log emulator_log

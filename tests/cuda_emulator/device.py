@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import mlefast
 import numpy as np
 from cuda_emulator.emulator import HERE, EmulatorError, Module, Schedule, Traffic
+from mlefast import _backends, losses
 from mlefast._backends.device_functions import DeviceFunctions
-from mlefast._table import LOSSES
 
+KERNELS = ("mlefast_rows", "mlefast_scan", "mlefast_terms")
 CONVERSIONS = (HERE / "ptx.cuh").read_text().replace("#pragma once", "")
 
 
@@ -47,63 +51,54 @@ class EmulatedDevice:
     def to_host(self, array: Any) -> Any:
         return array
 
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        assert a.dtype == b.dtype == out.dtype
+        assert out.flags.c_contiguous
+        out += a.T @ b
+
     def regimes(self) -> set[str]:
         """Which regimes rows were computed in."""
-        return {regime or "split" for kernel, regime, *_ in self.launches if kernel in ("mlefast_rows", "mlefast_scan")}
+        return {regime or "split" for kernel, regime, *_ in self.launches if kernel in KERNELS}
 
 
 class EmulatedMlefast:
-    """The module mlefast as tests call it, on an emulated device."""
+    """The module mlefast as users call it, with NumPy arrays that count as an emulated device's."""
 
     def __init__(self, device: EmulatedDevice | None = None) -> None:
         self.device = device or EmulatedDevice()
         self._functions = DeviceFunctions(self.device)
 
-    def softmax(self, x, axis=-1, *, out=None):
-        return self._functions.softmax("softmax", x, axis, out)
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(mlefast, name)
 
-    def log_softmax(self, x, axis=-1, *, out=None):
-        return self._functions.softmax("log_softmax", x, axis, out)
+        def call(*arguments: Any, **options: Any) -> Any:
+            _chosen.functions = self._functions
+            try:
+                return function(*arguments, **options)
+            finally:
+                _chosen.functions = None
 
-    def logsumexp(self, x, axis=-1, *, keepdims=False):
-        return self._functions.logsumexp(x, axis, keepdims)
-
-    def cross_entropy(self, logits, target, **options):
-        return self._cross_entropy(logits, target, gradient=False, **options)[0]
-
-    def cross_entropy_and_grad(self, logits, target, **options):
-        return self._cross_entropy(logits, target, gradient=True, **options)[:2]
-
-    def _cross_entropy(
-        self,
-        logits,
-        target,
-        *,
-        gradient,
-        axis=-1,
-        weight=None,
-        ignore_index=-100,
-        reduction="mean",
-        denominator=None,
-        upstream=None,
-        out=None,
-    ):
-        return self._functions.loss(
-            "cross_entropy",
-            LOSSES["cross_entropy"],
-            logits,
-            target,
-            axis=axis,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            denominator=denominator,
-            gradient=gradient,
-            upstream=upstream,
-            out=out,
-            byproducts=(),
-            options={},
-        )
+        return call
 
 
+_chosen = threading.local()  # tests run several devices at once
+
+
+def _divert() -> None:
+    """Send this thread's calls to the device that it has chosen, if any, in every module that looks for one."""
+    plain, look_up = losses.plain_cross_entropy, _backends.device_functions_of
+
+    def functions_of(x: object) -> Any:
+        return getattr(_chosen, "functions", None) or look_up(x)
+
+    def plain_unless_chosen(*arguments: Any) -> Any:
+        return None if getattr(_chosen, "functions", None) else plain(*arguments)
+
+    losses.plain_cross_entropy = plain_unless_chosen
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").startswith("mlefast.") and hasattr(module, "device_functions_of"):
+            module.device_functions_of = functions_of
+
+
+_divert()
 __all__ = ["EmulatedDevice", "EmulatedMlefast", "EmulatorError", "Schedule", "without_ptx"]

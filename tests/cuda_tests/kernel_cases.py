@@ -17,7 +17,7 @@ import pytest
 import reference
 from cuda_emulator.device import EmulatedDevice, EmulatedMlefast, Schedule
 from cuda_emulator.emulator import COMPILER
-from mlefast._backends import cuda
+from mlefast._backends import cuda, cuda_terms
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16), BFLOAT16]
@@ -53,7 +53,19 @@ def force(regime: str | None) -> contextlib.AbstractContextManager[Any]:
             return cuda.Plan("split", 64, rows * segments, partials=rows, segments=segments, length=length)
         return chosen(shape, writes, device)
 
-    return mock.patch.object(cuda, "make_plan", plan)
+    chosen_terms = cuda_terms.make_plan
+
+    def term_plan(shape: cuda.Shape, arrays: int, device: cuda.Device) -> cuda.Plan:
+        if regime not in ("staged", "streamed"):
+            return chosen_terms(shape, arrays, device)
+        lanes = 16 // shape.itemsize
+        shared = 16 * -(-(shape.classes + lanes - 1) // lanes) if regime == "staged" else 0
+        return cuda.Plan(regime, 64, shape.rows, shared=shared, options={"together": 2}, partials=shape.rows)
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.object(cuda, "make_plan", plan))
+    stack.enter_context(mock.patch.object(cuda_terms, "make_plan", term_plan))
+    return stack
 
 
 def for_all(items: Iterable[Any], check: Callable[[Any], Any]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cuda_tests import nvrtc
 from mlefast import _core
-from mlefast._backends import cuda
+from mlefast._backends import cuda, cuda_terms
 
 pytestmark = pytest.mark.skipif(
     nvrtc.LIBRARY is None, reason="no NVRTC here (pip install nvidia-cuda-nvrtc); CI has it"
@@ -29,8 +29,60 @@ REGISTERS_OF_A_MULTIPROCESSOR = 65536
 SLACK = 8  # registers by which compilers of other versions may differ
 
 
-def modules(dtype: str, task: str) -> dict[str, tuple[str, tuple[tuple[str, object], ...], int]]:
+ASKS = ("index", "probabilities", "smooths", "factors", "capped", "vector", "units", "writes", "hits")
+EVERY_OPTION = ("probabilities", "smooths", "factors", "capped", "writes", "hits")
+TERMS = {  # losses of rules/term_losses.h, and what is asked of them
+    "index": ("cross_entropy", ("index", "writes")),
+    "smoothed index": ("cross_entropy", ("index", "smooths", "factors", "writes")),
+    "capped index": ("cross_entropy", ("index", "capped", "writes")),
+    "probabilities": ("cross_entropy", ("probabilities", "writes")),
+    "every option": ("cross_entropy", EVERY_OPTION),
+    "loss alone": ("cross_entropy", ("index", "smooths", "hits")),
+    "focal_loss": ("focal_loss", ("index", "writes")),
+    "kl_div": ("kl_div", ("probabilities", "writes")),
+    "js_div": ("js_div", ("probabilities", "writes")),
+    "log_prob": ("log_prob", ("index", "writes")),
+    "hvp": ("cross_entropy_hvp", ("index", "vector", "writes")),
+    "hvp, every option": ("cross_entropy_hvp", ("probabilities", "smooths", "factors", "capped", "vector", "writes")),
+    "grad_hess": ("cross_entropy_grad_hess", ("probabilities", "smooths", "factors", "writes")),
+    "softmax_vjp": ("softmax_vjp", ("vector", "writes")),
+    "log_softmax_vjp": ("log_softmax_vjp", ("vector", "writes")),
+    "entropy": ("entropy", ("writes",)),
+    "binary": ("binary_cross_entropy", ("probabilities", "writes")),
+    "binary, every option": (
+        "binary_cross_entropy",
+        ("probabilities", "smooths", "factors", "vector", "units", "writes"),
+    ),
+}
+Modules = dict[str, tuple[str, tuple[tuple[str, object], ...], int]]
+
+
+def term_modules(dtype: str, loss: str, asked: tuple[str, ...]) -> Modules:
+    """The largest kernel of each regime of a loss of rules/term_losses.h."""
+    arrays = 1 + len({"probabilities", "vector", "units"} & set(asked))
+    vectors = cuda_terms.most_vectors(ITEMSIZE[dtype], arrays)
+    common = {"storage": cuda.STORAGE[dtype], "task": _core.LOSSES[loss]}
+    common |= {f"asks_{name}": int(name in asked) for name in ASKS}
+    together = {"together": cuda_terms.TOGETHER}
+
+    def terms(regime: str, block: int, **options: int):
+        return "terms.cu", tuple({**common, "block": block, "regime": regime, **options}.items()), block
+
+    if loss == "binary_cross_entropy":
+        return {"terms, elements": terms("elementwise", 256, **together)}
+    block = cuda_terms.groups(ITEMSIZE[dtype])[-1]
+    return {
+        "terms, warp": terms("resident", 128, group=32, vectors=vectors),
+        "terms, block": terms("resident", block, group=block, vectors=vectors),
+        "terms, staged": terms("staged", cuda.STREAM_BLOCK, **together),
+        "terms, streamed": terms("streamed", cuda.STREAM_BLOCK, **together),
+    }
+
+
+def modules(dtype: str, task: str) -> Modules:
     """The largest kernel of each regime: its file, options and threads."""
+    if task in TERMS:
+        return term_modules(dtype, *TERMS[task])
     most = cuda.MOST_VECTORS[ITEMSIZE[dtype]]
     common = {"storage": cuda.STORAGE[dtype], "task": _core.TASKS[task]}
 
@@ -56,7 +108,12 @@ def cases() -> list[tuple[str, str, str]]:
     full = itertools.product(("sm_75", "sm_90"), ITEMSIZE, one_of_each)
     tasks = itertools.product(("sm_90",), ("float32",), _core.TASKS)
     part = itertools.product(ARCHITECTURES, ("float32", "bfloat16"), ("cross_entropy_and_grad",))
-    return sorted({*full, *tasks, *part})
+    largest = ("every option", "js_div", "hvp, every option")
+    terms = itertools.product(("sm_90",), ("float32", "float64", "bfloat16"), TERMS)
+    old_terms = itertools.product(("sm_75",), ("float64",), TERMS)
+    part_terms = itertools.product(ARCHITECTURES, ("float32",), largest)
+    halves = itertools.product(("sm_75", "sm_90", "sm_120"), ("float16",), largest)
+    return sorted({*full, *tasks, *part, *terms, *old_terms, *part_terms, *halves})
 
 
 def compile_all(architecture: str, dtype: str, task: str) -> dict[str, tuple[bytes, dict[str, nvrtc.Usage], int]]:
@@ -91,7 +148,7 @@ def check_machine_code(code: bytes, task: str, name: str) -> None:
     assert not [i for i in instructions if i.startswith(("LDL", "STL"))], f"{name}: local memory"
     wide = [i for i in instructions if ".128" in i]
     assert any(i.startswith("LDG") for i in wide), f"{name}: no 16-byte loads"
-    if task in cuda.WRITES:
+    if task in cuda.WRITES or "writes" in TERMS.get(task, ("", ()))[1]:
         assert any(i.startswith("STG") for i in wide), f"{name}: no 16-byte stores"
     assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
 

@@ -197,23 +197,6 @@ def test_workers_do_not_oversubscribe():
     assert all(ours <= max(1, cpu_count() // 2) for ours, _ in threads)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_same_bits_with_any_number_of_threads(estimator):
-    import mlefast
-
-    wide = np.repeat(X, 20, axis=1)  # enough work for more than one thread
-    results = []
-    for threads in (1, 2, 4):
-        mlefast.set_num_threads(threads)
-        try:
-            model = type(estimator)(**{**estimator.get_params(), "max_iter": 2, "batch_size": 512}).fit(wide, Y)
-        finally:
-            mlefast.set_num_threads(None)
-        results.append(model.predict_proba(wide))
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
-
-
 def test_ctrl_c_in_an_epoch_keeps_what_there_is():
     class Interrupted:
         classes = np.arange(10)

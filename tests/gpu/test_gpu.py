@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import cases
 import mlefast as mf
 import numpy as np
 import pytest
 import reference
+import test_linear
+import test_loss_family
+from cuda_tests import test_terms
 from cuda_tests.kernel_cases import DTYPES, check_rows, functions_of_cases, name_of, rows
+from mlefast._backends import device_functions
 
 try:
     import cupy
@@ -21,12 +27,17 @@ class OnGpu:
     """The module mlefast on CuPy arrays, with results brought back."""
 
     def __getattr__(self, name):
+        def to_device(value):
+            return cupy.asarray(value) if isinstance(value, np.ndarray) else value
+
+        def to_host(result):
+            if isinstance(result, tuple):
+                return tuple(to_host(r) for r in result)
+            return None if result is None else cupy.asnumpy(result)
+
         def call(*arrays, **options):
-            given = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in arrays]
-            results = getattr(mf, name)(*given, **options)
-            if isinstance(results, tuple):
-                return tuple(cupy.asnumpy(r) for r in results)
-            return cupy.asnumpy(results)
+            given = {name: to_device(value) for name, value in options.items()}
+            return to_host(getattr(mf, name)(*map(to_device, arrays), **given))
 
         return call
 
@@ -60,6 +71,66 @@ def test_against_the_cpu(shape, reduction, in_place):
     np.testing.assert_allclose(cupy.asnumpy(loss), want, rtol=3e-6, atol=1e-9)
     np.testing.assert_allclose(cupy.asnumpy(gradient), want_gradient, rtol=2e-5, atol=1e-30)
     assert (gradient is given) == in_place
+
+
+LOSSES = test_terms.calls(np.zeros((1, 2), np.float32))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=name_of)
+def test_every_loss_against_the_cpu(name, dtype):
+    """Each regime: a few lanes, a warp, a block, shared memory, streamed."""
+    for shape in ((1000, 3), (300, 33), (64, 521), (8, 4099), (5, 20000), (3, 128256)):
+        x = (3 * np.random.default_rng(shape).standard_normal(shape)).astype(dtype)
+        call = test_terms.calls(x)[name]
+        test_terms.assert_like_the_cpus(call(OnGpu(), x), call(mf, x))
+
+
+@pytest.mark.parametrize("name", test_terms.FAMILY)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_family_against_the_reference(name, dtype):
+    with mock.patch.object(test_loss_family, "mf", OnGpu()):
+        test, arguments = test_terms.FAMILY[name]
+        test(None, dtype, *arguments)
+
+
+@pytest.mark.parametrize("name", test_terms.DOUBLE)
+def test_second_derivatives(name):
+    with mock.patch.object(test_loss_family, "mf", OnGpu()):
+        test, arguments = test_terms.DOUBLE[name]
+        test(None, *arguments)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_binary_cross_entropy(smoothing):
+    with mock.patch.object(test_loss_family, "mf", OnGpu()):
+        test_loss_family.test_binary_cross_entropy(None, np.float32, smoothing)
+        test_loss_family.test_binary_extremes(None)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_class_axis_that_is_not_the_last(axis):
+    x = np.random.default_rng(0).standard_normal((40, 50, 200)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, x.shape[axis], np.delete(x.shape, axis))
+    for options in ({}, {"label_smoothing": 0.1}):
+        loss, gradient = OnGpu().cross_entropy_and_grad(x, y, axis=axis, **options)
+        want, want_gradient = mf.cross_entropy_and_grad(x, y, axis=axis, **options)
+        np.testing.assert_allclose(loss, want, rtol=3e-6)
+        np.testing.assert_allclose(gradient, want_gradient, rtol=2e-5, atol=1e-10)
+    np.testing.assert_allclose(OnGpu().softmax(x, axis), mf.softmax(x, axis), rtol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 9, 33), (300, 64, 5000)])
+@pytest.mark.parametrize("block", [2**14, 2**28])
+def test_linear_cross_entropy(monkeypatch, shape, block):
+    monkeypatch.setattr(device_functions, "BLOCK_BYTES", block)
+    x, weight, bias, y = test_linear.problem(shape, np.float32)
+    y[::5] = -100
+    got = OnGpu().linear_cross_entropy_and_grad(x, weight, y, bias=bias)
+    want = mf.linear_cross_entropy_and_grad(x, weight, y, bias=bias)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+    for a, b in zip(got[1], want[1]):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max())
 
 
 def test_same_bits_in_every_run():

@@ -81,7 +81,7 @@ def test_steps(rule):
         theirs.grad = torch.from_numpy(gradient.copy())
         torch_optimizer.step()
         optimizer.step(ours, gradient)
-    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adamw"])

@@ -113,7 +113,7 @@ def _numpy() -> Backend:
 class DeviceFunctions(Protocol):
     """The functions for arrays that NumPy cannot hold: arguments as the user gave them, answered in kind."""
 
-    def softmax(self, task: str, x: Any, axis: Any, out: Any) -> Any:
+    def softmax(self, task: str, x: Any, axis: Any, temperature: float, out: Any) -> Any:
         """Run ``"softmax"`` or ``"log_softmax"``."""
 
     def logsumexp(self, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -121,6 +121,27 @@ class DeviceFunctions(Protocol):
 
     def loss(self, name: str, row: Loss, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, ...]:
         """Return a loss of the table, its gradient (None unless asked for) and the by-products."""
+
+    def log_prob(self, logits: Any, index: Any, axis: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any, Any]:
+        """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
+
+    def hessian_product(self, logits: Any, target: Any, vector: Any, *, out: Any, **arguments: Any) -> Any:
+        """Return the Hessian of a cross-entropy times a vector."""
+
+    def gradient_and_hessian(self, logits: Any, target: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return each row's gradient and the diagonal of its Hessian."""
+
+    def entropy(self, p: Any, axis: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return the entropy of probabilities and its gradient (None unless asked for)."""
+
+    def product(self, name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
+        """Run ``"softmax_vjp"`` or ``"log_softmax_vjp"``."""
+
+    def binary_cross_entropy(self, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return the loss and its gradient (None unless asked for)."""
+
+    def linear_cross_entropy(self, x: Any, weight: Any, target: Any, **arguments: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the loss of a linear layer and, if asked for, the gradients of x, weight and bias (else None)."""
 
 
 def device_functions_of(x: object) -> DeviceFunctions | None:

@@ -7,6 +7,7 @@ below is tested as it stands. Nothing here waits for the device.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,6 +32,7 @@ STREAM_BLOCK = 512
 LONGEST_STREAM = 2**19  # classes that one block sums up; more would let rounding errors grow with the row
 SHORTEST_SPLIT = 16384  # classes for which a second launch pays
 SHORTEST_SEGMENT = 4096
+LEAST_ACROSS = 4096  # rows that are worked on by a thread each: with fewer of them, most of a device would be idle
 RESERVED_SHARED = 1024  # bytes that the kernels and the system take of a block's shared memory
 
 
@@ -49,6 +51,9 @@ class Device(Protocol):
 
     def to_host(self, array: Any) -> Any:
         """Wait for the device and return a NumPy array."""
+
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        """Add the product of a's transpose and b to a matrix. All are contiguous, of one dtype."""
 
 
 # ---- sources
@@ -158,10 +163,16 @@ def make_plan(shape: Shape, writes: bool, device: Device) -> Plan:
 
 @dataclass
 class Rows:
-    """An array seen as evenly spaced rows whose classes are neighbours in memory."""
+    """An array seen as evenly spaced rows whose classes are neighbours in memory.
+
+    Or as rows across memory: `inner` of them are neighbours, their classes are `step` elements apart, and `stride` is
+    the distance of the next `inner` rows.
+    """
 
     array: Any  # shape (..., C)
     stride: int  # between rows, in elements
+    inner: int = 0
+    step: int = 1
 
     @property
     def classes(self) -> int:
@@ -183,6 +194,37 @@ def rows_of(array: Any) -> Rows | None:
             return None
     stride = axes[-1][1] if axes else shape[-1] * size
     return Rows(array, stride // size) if stride % size == 0 else None
+
+
+def rows_across(array: Any) -> Rows | None:
+    """See an array's last axis as classes that are apart, of rows that are neighbours, if that is how it lies.
+
+    Only an array without gaps, so that others can be laid out as it is.
+    """
+    size, shape = array.dtype.itemsize, array.shape
+    axes: list[tuple[int, int]] = []  # lengths and strides of those before the last, neighbours joined
+    for n, stride in zip(shape[:-1], array.strides[:-1]):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * stride:
+            axes[-1] = axes[-1][0] * n, stride
+        else:
+            axes.append((n, stride))
+    if not 1 <= len(axes) <= 2 or axes[-1][1] != size or shape[-1] >= 2**31 - 64:
+        return None
+    expected = size
+    for n, stride in sorted([*axes, (shape[-1], array.strides[-1])], key=lambda axis: axis[1]):
+        if stride != expected:
+            return None
+        expected *= n
+    if math.prod(shape[:-1]) < LEAST_ACROSS:
+        return None
+    return Rows(array, axes[0][1] // size if len(axes) == 2 else 0, axes[-1][0], array.strides[-1] // size)
+
+
+def across_plan(x: Rows) -> Plan:
+    """A thread for each row."""
+    return Plan("across", 128, -(-x.count // 128), partials=-(-x.count // 32))
 
 
 # ---- launches
@@ -211,7 +253,8 @@ class Job:
         writes = self.task in WRITES
         out_row = self.out.stride if self.out else 0
         aligned = device.address(x.array) % VECTOR == 0 and (x.count == 1 or x.stride * itemsize % VECTOR == 0)
-        plan = make_plan(Shape(x.count, x.classes, itemsize, x.stride, out_row, aligned), writes, device)
+        shape = Shape(x.count, x.classes, itemsize, x.stride, out_row, aligned)
+        plan = across_plan(x) if x.inner else make_plan(shape, writes, device)
         partials = device.xp.empty(plan.partials, np.float64) if partial else None
         options = {"storage": STORAGE[x.array.dtype.name], "task": _core.TASKS[self.task], "block": plan.block}
         arguments = self._arguments(out_row, partials)
@@ -225,6 +268,7 @@ class Job:
             device.launch(source, "mlefast_finish", grid, plan.block, 0, arguments)
         else:
             source = source_of("rows.cu", tuple({**options, "regime": plan.regime, **plan.options}.items()))
+            arguments += [np.int64(x.inner), np.int64(x.step)]
             device.launch(source, "mlefast_rows", plan.grid, plan.block, plan.shared, arguments)
         return partials
 
@@ -250,6 +294,22 @@ class Job:
         ]
 
 
+class LossJob(Protocol):
+    """What reductions need to know of a job."""
+
+    device: Device
+    x: Rows
+    target: Any
+    ignore_index: int
+    weight: Any
+    scale: float
+    scale_at: Any
+    value: Any
+
+    def run(self, *, partial: bool = False) -> Any:
+        """Launch; return the sums of losses that were asked for."""
+
+
 def value_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of losses, weights and factors."""
     return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
@@ -259,23 +319,25 @@ def _sums_source(dtype: np.dtype[Any]) -> str:
     return source_of("sums.cu", (("storage", STORAGE[value_dtype(dtype).name]), ("block", 256)))
 
 
-def weigh(job: Job) -> tuple[Any, Any]:
+def weigh(
+    device: Device, target: Any, classes: int, ignore_index: int, weight: Any, dtype: np.dtype[Any]
+) -> tuple[Any, Any]:
     """Sum up the weights of the targets that count; return the sums and the first wrong positions, by chunk."""
-    device, rows = job.device, job.x.count
+    rows = int(target.size)
     chunks = -(-rows // ROWS_CHUNK)
     sums, wrong = device.xp.empty(chunks, np.float64), device.xp.empty(chunks, np.int64)
     arguments = [
-        job.target,
-        np.int32(INTEGERS[job.target.dtype.name]),
+        target,
+        np.int32(INTEGERS[target.dtype.name]),
         np.int64(rows),
         np.int64(ROWS_CHUNK),
-        np.int64(job.x.classes),
-        np.int64(job.ignore_index),
-        job.weight,
+        np.int64(classes),
+        np.int64(ignore_index),
+        weight,
         sums,
         wrong,
     ]
-    device.launch(_sums_source(job.x.array.dtype), "mlefast_weigh", chunks, 256, 0, arguments)
+    device.launch(_sums_source(dtype), "mlefast_weigh", chunks, 256, 0, arguments)
     return sums, wrong
 
 
@@ -305,7 +367,17 @@ def add_up(
     device.launch(source, "mlefast_add", 1, 256, 0, arguments)
 
 
-def reduced_cross_entropy(job: Job, reduction: Reduction, denominator: float | None, loss: Any) -> None:
+def divide_by_weight(job: LossJob) -> Any:
+    """Divide a job's gradient by the weight of the targets that count; return where that weight will stand."""
+    total, inverse = job.device.xp.empty((), np.float64), job.device.xp.empty((), np.float64)
+    dtype = job.x.array.dtype
+    sums, _ = weigh(job.device, job.target, job.x.classes, job.ignore_index, job.weight, dtype)
+    add_up(job.device, sums, dtype, total=total, inverse=inverse, numerator=job.scale)
+    job.scale, job.scale_at = 1.0, inverse
+    return total
+
+
+def reduce(job: LossJob, reduction: Reduction, denominator: float | None, loss: Any) -> None:
     """Run a loss and reduce it into `loss`, an array of no dimension."""
     device, dtype = job.device, job.x.array.dtype
     if denominator is not None or reduction == "sum":
@@ -313,8 +385,5 @@ def reduced_cross_entropy(job: Job, reduction: Reduction, denominator: float | N
         job.scale = quotient(job.scale, divisor)
         add_up(device, job.run(partial=True), dtype, loss=loss, divisor=divisor)
     else:  # the gradient is scaled while it is written, so the mean's denominator is found first
-        total, inverse = device.xp.empty((), np.float64), device.xp.empty((), np.float64)
-        sums, _ = weigh(job)
-        add_up(device, sums, dtype, total=total, inverse=inverse, numerator=job.scale)
-        job.scale_at = inverse
+        total = divide_by_weight(job)
         add_up(device, job.run(partial=True), dtype, loss=loss, divisor_at=total)

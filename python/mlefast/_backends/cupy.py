@@ -63,6 +63,12 @@ class CupyDevice:
         """Wait for the device and return a NumPy array."""
         return self.xp.asnumpy(array)
 
+    def add_product(self, a: Any, b: Any, out: Any) -> None:
+        """Add the product of a's transpose and b to a matrix. All are contiguous, of one dtype."""
+        from cupy import cublas
+
+        cublas.gemm("T", "N", a, b, out=out, beta=1.0)
+
     def _compiled(self, source: str) -> Path:
         # CuPy's own compilation appends -ftz=true, which would flush subnormal numbers and cannot be overridden. So its
         # binding of NVRTC is called directly, and what it gives is kept by the hash of everything that it depends on.
@@ -116,37 +122,77 @@ def functions_of(number: int) -> DeviceFunctions:
 class CupyFunctions:
     """The functions for any array on a CUDA device, answered in kind."""
 
-    def softmax(self, task: str, x: Any, axis: Any, out: Any) -> Any:
+    def softmax(self, task: str, x: Any, axis: Any, temperature: float, out: Any) -> Any:
         """Run ``"softmax"`` or ``"log_softmax"``."""
-        return self._run(x, lambda functions, array: functions.softmax(task, array, axis, out), out)
+        return _run(x, out, lambda on, array: (on.softmax(task, array, axis, temperature, out),), 0)[0]
 
     def logsumexp(self, x: Any, axis: Any, keepdims: bool) -> Any:
         """Return the log of the sum of exponentials."""
-        return self._run(x, lambda functions, array: functions.logsumexp(array, axis, keepdims), None)
+        return _run(x, None, lambda on, array: (on.logsumexp(array, axis, keepdims),))[0]
 
     def loss(self, name: str, row: Loss, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, ...]:
-        """Return a loss of the table and, if asked for, its gradient."""
-        results: tuple[Any, ...] = self._run(
-            logits, lambda functions, array: functions.loss(name, row, array, target, out=out, **arguments), out
+        """Return a loss of the table, its gradient (None unless asked for) and the by-products."""
+        return _run(logits, out, lambda on, array: on.loss(name, row, array, target, out=out, **arguments), 1)
+
+    def log_prob(self, logits: Any, index: Any, axis: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any, Any]:
+        """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
+        value, entropy, gradient = _run(
+            logits, out, lambda on, array: on.log_prob(array, index, axis, out=out, **arguments), 2
         )
-        return results
+        return value, entropy, gradient
 
-    def _run(self, x: Any, call: Callable[[DeviceFunctions, Any], Any], out: Any) -> Any:
-        cupy = load_cupy()
-        array = x if isinstance(x, cupy.ndarray) else cupy.from_dlpack(x)
-        with cupy.cuda.Device(array.device.id):
-            results = call(functions_of(array.device.id), array)
+    def hessian_product(self, logits: Any, target: Any, vector: Any, *, out: Any, **arguments: Any) -> Any:
+        """Return the Hessian of a cross-entropy times a vector."""
+        return _run(
+            logits, out, lambda on, array: (on.hessian_product(array, target, vector, out=out, **arguments),), 0
+        )[0]
 
-        def in_kind(result: Any, last: bool) -> Any:
-            if result is None or isinstance(x, cupy.ndarray):
-                return result
-            if last and out is not None:
-                return out  # the very object that was given, which shares its memory
-            return sys.modules[type(x).__module__.partition(".")[0]].from_dlpack(result)
+    def gradient_and_hessian(self, logits: Any, target: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return each row's gradient and the diagonal of its Hessian."""
+        gradient, hessian = _run(logits, None, lambda on, array: on.gradient_and_hessian(array, target, **arguments))
+        return gradient, hessian
 
-        if isinstance(results, tuple):
-            return in_kind(results[0], False), in_kind(results[1], True)
-        return in_kind(results, True)
+    def entropy(self, p: Any, axis: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return the entropy of probabilities and its gradient (None unless asked for)."""
+        value, gradient = _run(p, out, lambda on, array: on.entropy(array, axis, out=out, **arguments), 1)
+        return value, gradient
+
+    def product(self, name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
+        """Run ``"softmax_vjp"`` or ``"log_softmax_vjp"``."""
+        return _run(y, out, lambda on, array: (on.product(name, array, upstream, axis, out),), 0)[0]
+
+    def binary_cross_entropy(self, logits: Any, target: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
+        """Return the loss and its gradient (None unless asked for)."""
+        loss, gradient = _run(
+            logits, out, lambda on, array: on.binary_cross_entropy(array, target, out=out, **arguments), 1
+        )
+        return loss, gradient
+
+    def linear_cross_entropy(self, x: Any, weight: Any, target: Any, **arguments: Any) -> tuple[Any, Any, Any, Any]:
+        """Return the loss of a linear layer and, if asked for, the gradients of x, weight and bias (else None)."""
+        loss, dx, dweight, dbias = _run(
+            x, None, lambda on, array: on.linear_cross_entropy(array, weight, target, **arguments)
+        )
+        return loss, dx, dweight, dbias
+
+
+def _run(
+    x: Any, out: Any, call: Callable[[DeviceFunctions, Any], tuple[Any, ...]], written: int = -1
+) -> tuple[Any, ...]:
+    """Call on the device of `x`; answer in its kind. The result number `written` goes to `out`, if that is given."""
+    cupy = load_cupy()
+    array = x if isinstance(x, cupy.ndarray) else cupy.from_dlpack(x)
+    with cupy.cuda.Device(array.device.id):
+        results = call(functions_of(array.device.id), array)
+
+    def in_kind(number: int, result: Any) -> Any:
+        if result is None or isinstance(x, cupy.ndarray):
+            return result
+        if number == written and out is not None:
+            return out  # the very object that was given, which shares its memory
+        return sys.modules[type(x).__module__.partition(".")[0]].from_dlpack(result)
+
+    return tuple(in_kind(number, result) for number, result in enumerate(results))
 
 
 FUNCTIONS = CupyFunctions()

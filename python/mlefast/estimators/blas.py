@@ -1,26 +1,43 @@
-"""How many threads the matrix products of a fit are worth."""
+"""Matrix products of a fit: by mlefast's threads, each with a BLAS of one thread."""
 
 from __future__ import annotations
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-# Multiplications and additions in a product that one thread does in about 0.1 ms. Threads of a BLAS wait for smaller
-# ones in busy loops: on a machine that does something else as well, that made a fit forty times slower.
-_WORTH_A_THREAD = 2_000_000
+from mlefast._gemm import is_readable, multiply
+
+FloatArray = npt.NDArray[np.floating[Any]]
 
 
 @functools.cache
 def _controller() -> ThreadpoolController:
+    import scipy.linalg.cython_blas  # noqa: F401  # a library that is loaded later would not be limited
+
     return ThreadpoolController()
 
 
-def blas_threads_for(multiply_adds: int) -> AbstractContextManager[Any]:
-    """Limit the BLAS to one thread while products of this size are computed, if they are not worth more."""
-    if multiply_adds >= _WORTH_A_THREAD:
-        return nullcontext()
+def blas_on_one_thread() -> AbstractContextManager[Any]:
+    """Limit the BLAS to one thread, as long as products are shared by mlefast's.
+
+    Two pools of threads would wait for each other in busy loops: on a machine that does something else as well, that
+    made a fit forty times slower. And a BLAS's results depend on its number of threads.
+    """
     limited: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limited
+
+
+def product(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> FloatArray:
+    """``out = a b``, or added to it, with the same bits for any number of threads; ``a`` may be sparse."""
+    if isinstance(a, np.ndarray) and is_readable(a, out.dtype) and is_readable(b, out.dtype):
+        return multiply(a, b, out, beta=1.0 if add else 0.0)
+    if add:
+        out += a @ b
+    else:  # SciPy's sparse products cannot be told where to go
+        out[...] = a @ b
+    return out

@@ -231,9 +231,6 @@ class MLPClassifier(SoftmaxEstimator):
             l2=model.l2,
         )
 
-    def _largest_product(self, model: _DeepModel) -> int:
-        return model.network.largest_layer
-
     def _model_logits(self, model: _DeepModel, X: Any) -> FloatArray:
         return model.network.logits(X)
 

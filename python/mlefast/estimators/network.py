@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlefast import _core
 from mlefast.estimators.activations import ACTIVATIONS
+from mlefast.estimators.blas import product
 from mlefast.losses import cross_entropy_and_grad
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
-_SCRATCH = 131072  # elements, as the optimisers' blocks
+_IDENTITY = ACTIVATIONS["identity"]
 _ROWS_AT_ONCE = 4096  # samples whose hidden units are kept at a time when nothing has to flow back
 
 
@@ -56,9 +58,8 @@ class Network:
         self.gradient = np.zeros_like(self.parameters)
         self.coefs, self.intercepts = self._split(self.parameters)
         self._coef_gradients, self._intercept_gradients = self._split(self.gradient)
-        self.weights = self.parameters[: sum(coef.size for coef in self.coefs)]
-        self._scratch = np.empty(min(self.weights.size, _SCRATCH), self.dtype)
-        self._activate = ACTIVATIONS[self.activation]
+        self.n_weights = sum(coef.size for coef in self.coefs)
+        self.weights = self.parameters[: self.n_weights]
         self._make_buffers(0)
 
     def _make_buffers(self, n_samples: int) -> None:
@@ -69,7 +70,6 @@ class Network:
         self._logits = np.empty((n_samples, self.sizes[-1]), self.dtype)
         silent = max(hidden, default=0) if self.dropout else 0
         self._uniform = np.empty((n_samples, silent), self.dtype).reshape(-1)
-        self._kept = np.empty(self._uniform.shape, bool)
 
     def _split(self, flat: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
         """Give the views of each layer's weights (inputs, outputs) and intercepts (outputs,)."""
@@ -87,15 +87,6 @@ class Network:
         """The type of parameters, logits and gradient."""
         dtype: np.dtype[Any] = self.parameters.dtype
         return dtype
-
-    @property
-    def n_weights(self) -> int:
-        return self.weights.size
-
-    @property
-    def largest_layer(self) -> int:
-        """The number of weights in the largest layer."""
-        return max(coef.size for coef in self.coefs)
 
     def initialize(self, random: np.random.Generator) -> None:
         r"""Draw weights; intercepts are 0.
@@ -124,12 +115,6 @@ class Network:
     def penalty(self, l2: float) -> float:
         r"""Return the logarithm of the prior on the weights: :math:`\lambda/2\,\|W\|^2`."""
         return 0.5 * l2 * float(np.vdot(self.weights, self.weights)) if l2 else 0.0
-
-    def add_penalty_gradient(self, l2: float) -> None:
-        """Add the gradient of :meth:`penalty` to `gradient`."""
-        for start in range(0, self.weights.size, len(self._scratch)):
-            weights = self.weights[start : start + len(self._scratch)]
-            self.gradient[start : start + weights.size] += np.multiply(weights, l2, out=self._scratch[: weights.size])
 
     def logits(self, X: Any) -> FloatArray:
         """Logits (samples, classes) of features (samples, features), dense or CSR; without dropout."""
@@ -163,40 +148,28 @@ class Network:
         slopes = [slope[:n_samples] for slope in self._slopes]
         errors = [error[:n_samples] for error in self._errors]
         logits = self._logits[:n_samples]
-        for layer, (slope, error) in enumerate(zip(slopes, errors)):
+        activation = ACTIVATIONS[self.activation]
+        for layer, slope in enumerate(slopes):
             values = inputs[layer + 1]
-            _matmul(inputs[layer], self.coefs[layer], values)
-            values += self.intercepts[layer]
-            self._activate(values, slope, error)
+            product(inputs[layer], self.coefs[layer], values)
+            uniform = None
             if self.dropout and random is not None:
-                self._drop(values, slope, random)
-        _matmul(inputs[-1], self.coefs[-1], logits)
-        logits += self.intercepts[-1]
+                uniform = self._uniform[: values.size]
+                random.random(dtype=self.dtype.type, out=uniform)
+            _core.activate(activation, values, self.intercepts[layer], slope, uniform, self.dropout)
+        product(inputs[-1], self.coefs[-1], logits)
+        _core.activate(_IDENTITY, logits, self.intercepts[-1], None, None, 0.0)
         loss = _loss(logits, y, sample_weight, total_weight)
 
-        error = logits  # the logits are the loss's gradient now
+        error: FloatArray = logits  # the logits are the loss's gradient now
         for layer in reversed(range(len(self.coefs))):
-            if isinstance(inputs[layer], np.ndarray):
-                np.matmul(inputs[layer].T, error, out=self._coef_gradients[layer])
-            else:
-                self._coef_gradients[layer][...] = inputs[layer].T @ error
-            np.sum(error, axis=0, out=self._intercept_gradients[layer])
+            passed = slopes[layer] if layer < len(slopes) else None
+            _core.backpropagate(error, passed, self._intercept_gradients[layer])
+            product(inputs[layer].T, error, self._coef_gradients[layer])
             if layer > 0:
-                np.matmul(error, self.coefs[layer].T, out=errors[layer - 1])
+                product(error, self.coefs[layer].T, errors[layer - 1])
                 error = errors[layer - 1]
-                error *= slopes[layer - 1]
         return loss
-
-    def _drop(self, values: FloatArray, slope: FloatArray, random: np.random.Generator) -> None:
-        """Silence some units, and let no error flow back through them; the others are scaled up for it."""
-        uniform, kept = self._uniform[: values.size], self._kept[: values.size]
-        random.random(dtype=self.dtype.type, out=uniform)
-        np.greater_equal(uniform, self.dropout, out=kept)
-        np.copyto(uniform, kept)
-        uniform *= 1 / (1 - self.dropout)
-        factor = uniform.reshape(values.shape)
-        values *= factor
-        slope *= factor
 
 
 def network_logits(
@@ -208,24 +181,19 @@ def network_logits(
     time only.
     """
     logits = np.empty((X.shape[0], coefs[-1].shape[1]), np.result_type(X.dtype, coefs[-1].dtype))
-    activate = ACTIVATIONS[activation]
     for start in range(0, X.shape[0], _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         values = X[some]
         for coef, intercept in zip(coefs[:-1], intercepts[:-1]):
             values = values @ coef
-            values += intercept
-            activate(values, None, None)
-        _matmul(values, coefs[-1], logits[some])
-    logits += intercepts[-1]
+            _add_and_activate(activation, values, intercept)
+        product(values, coefs[-1], logits[some])
+        _add_and_activate("identity", logits[some], intercepts[-1])
     return logits
 
 
-def _matmul(X: Any, coef: FloatArray, out: FloatArray) -> None:
-    if isinstance(X, np.ndarray):
-        np.matmul(X, coef, out=out)
-    else:  # SciPy's sparse products cannot be told where to go
-        out[...] = X @ coef
+def _add_and_activate(activation: str, values: FloatArray, intercept: FloatArray) -> None:
+    _core.activate(ACTIVATIONS[activation], values, np.ascontiguousarray(intercept, values.dtype), None, None, 0.0)
 
 
 def _loss(logits: FloatArray, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:

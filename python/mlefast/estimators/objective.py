@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlefast.derivatives import softmax_vjp
+from mlefast.estimators.blas import product
 from mlefast.losses import cross_entropy_and_grad
 from mlefast.softmax import softmax
 
@@ -123,12 +124,13 @@ class LinearObjective:
     ) -> None:
         """Write (or add, after the first piece) what errors of the logits mean for the parameters."""
         errors = errors[:, 1:] if self.n_outputs == 1 else errors
-        product = np.matmul(errors.T, X, out=self._product) if isinstance(X, np.ndarray) else (X.T @ errors).T
+        # A sparse factor must come first.
+        slope = product(errors.T, X, self._product) if isinstance(X, np.ndarray) else (X.T @ errors).T
         sums = np.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
         if first:
-            coef_gradient[...] = product
+            coef_gradient[...] = slope
         else:
-            coef_gradient += product
+            coef_gradient += slope
         if intercept_gradient is not None and sums is not None:
             intercept_gradient[...] = sums if first else intercept_gradient + sums
 
@@ -183,16 +185,9 @@ def linear_logits(X: Any, coef: FloatArray, intercept: FloatArray | None, out: F
         out = np.empty((X.shape[0], max(2, n_outputs)), coef.dtype)
     if n_outputs == 1:
         out[:, 0] = 0
-        out[:, 1] = X @ coef[0]
-        if intercept is not None:
-            out[:, 1] += intercept[0]
-        return out
-    if isinstance(X, np.ndarray):
-        np.matmul(X, coef.T, out=out)
-    else:
-        out[...] = X @ coef.T
+    product(X, coef.T, out[:, -n_outputs:])
     if intercept is not None:
-        out += intercept
+        out[:, -n_outputs:] += intercept
     return out
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mlefast import _core
 from mlefast.estimators.objective import FloatArray, IntArray
 
 Random = np.random.Generator
@@ -66,8 +67,9 @@ class Samples(NamedTuple):
         buffer = np.empty((batch_size, self.X.shape[1]), self.X.dtype) if dense else None
         for first in range(0, n_samples, batch_size):
             chosen = order[first : first + batch_size]
-            if buffer is not None:  # mode="clip" writes straight into the buffer
-                X = np.take(self.X, chosen, axis=0, out=buffer[: len(chosen)], mode="clip")
+            if buffer is not None:
+                X = buffer[: len(chosen)]
+                _core.take_rows(self.X, chosen, X)
             else:
                 X = self.X[chosen]
             yield Batch(X, self.y[chosen], None if self.weight is None else self.weight[chosen])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mlefast.estimators.blas import blas_threads_for
+from mlefast.estimators.blas import blas_on_one_thread
 from mlefast.estimators.checkpoint import Checkpoint
 from mlefast.estimators.descent import Descent, Fit
 from mlefast.estimators.inference import MaximumLikelihoodResult, maximum_likelihood_statistics
@@ -278,7 +278,7 @@ class SoftmaxClassifier(SoftmaxEstimator):
         objective = self._objective(data.X.dtype, data.total_weight)
         start = self._start(objective, go_on=go_on)
         minimise = partial(_FULL_BATCH[self.solver], max_iter=self.max_iter, tol=self.tol, checkpoint=checkpoint)
-        with self._watching(self.solver) as watch, blas_threads_for(len(data.y) * start.size):
+        with self._watching(self.solver) as watch, blas_on_one_thread():
             fit = minimise(Problem(objective, data), start, watch=watch)
         return _LinearModel(objective, fit.parameters), fit
 
@@ -311,10 +311,8 @@ class SoftmaxClassifier(SoftmaxEstimator):
 
     def _renew_prior(self, descent: Descent[Any], total_weight: float) -> None:
         objective = descent.model.objective
-        objective.l2, objective.l1 = descent.optimizer.l2, descent.optimizer.l1 = self._priors(total_weight)
-
-    def _largest_product(self, model: _LinearModel) -> int:
-        return model.objective.n_weights
+        optimizer: Any = descent.optimizer
+        objective.l2, objective.l1 = optimizer.l2, optimizer.l1 = self._priors(total_weight)
 
     def _model_logits(self, model: _LinearModel, X: Any) -> FloatArray:
         weights, intercepts = model.objective.split(model.parameters)

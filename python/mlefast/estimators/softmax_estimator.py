@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from mlefast.estimators.blas import blas_threads_for
+from mlefast.estimators.blas import blas_on_one_thread
 from mlefast.estimators.checkpoint import Checkpoint, data_fingerprint
 from mlefast.estimators.descent import INTERRUPTED, Descent, Fit, Stopping, Trainable, Watcher
 from mlefast.estimators.objective import FloatArray, IntArray
@@ -81,10 +81,6 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     @abstractmethod
     def _new_optimizer(self, model: Any, data: Source, n_samples: float | None) -> Optimizer: ...
-
-    @abstractmethod
-    def _largest_product(self, model: Any) -> int:
-        """Multiply-adds for a sample in the largest matrix product."""
 
     @abstractmethod
     def _model_logits(self, model: Any, X: Any) -> FloatArray: ...
@@ -242,7 +238,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         descent = self._descent
         X = X.astype(descent.model.parameters.dtype, copy=False)
         self._renew_prior(descent, data.total_weight)
-        with self._watching(descent.name) as watch, blas_threads_for(self._products(descent)):
+        with self._watching(descent.name) as watch, blas_on_one_thread():
             value = descent.epoch(data._replace(X=X))
             watch(len(self.loss_curve_), value)
         self._keep(descent.model, len(self.loss_curve_))
@@ -360,7 +356,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             self.validation_scores_ = descent.progress.scores
         stopping = Stopping(self.max_iter, self.tol, self.n_iter_no_change, self.learning_rate == "adaptive")
         score = None if validation is None else partial(self._score, model, validation)
-        with self._watching(self.solver) as watch, blas_threads_for(self._products(descent)):
+        with self._watching(self.solver) as watch, blas_on_one_thread():
             return model, descent.run(data, stopping, watch, score=score, checkpoint=checkpoint)
 
     def _new_descent(
@@ -378,9 +374,6 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _renew_prior(self, descent: Descent[Any], total_weight: float) -> None:
         """Adapt the prior of another call of partial_fit to its samples."""
-
-    def _products(self, descent: Descent[Any]) -> int:
-        return descent.batch_size * self._largest_product(descent.model)
 
     def _score(self, model: Any, data: Samples) -> float:
         winners = np.argmax(self._model_logits(model, data.X), axis=1)

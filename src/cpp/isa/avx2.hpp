@@ -38,6 +38,7 @@ template <> struct Avx2<double> {
   static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm256_maskstore_pd(p, first(n), v.v); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {_mm256_sqrt_pd(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm256_min_pd(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
@@ -161,6 +162,7 @@ template <> struct Avx2<float> {
   template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) { store_part<Avx2>(p, v, n); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {_mm256_sqrt_ps(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }

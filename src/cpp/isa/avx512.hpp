@@ -33,6 +33,7 @@ template <> struct Avx512<double> {
   static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm512_mask_storeu_pd(p, first(n), v.v); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {_mm512_sqrt_pd(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm512_min_pd(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
@@ -135,6 +136,7 @@ template <> struct Avx512<float> {
   }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {_mm512_sqrt_ps(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }

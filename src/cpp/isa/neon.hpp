@@ -39,6 +39,7 @@ template <> struct Neon<double> {
   }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {vsqrtq_f64(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {vmaxq_f64(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {vminq_f64(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return {vcltq_f64(a.v, b.v)}; }
@@ -139,6 +140,7 @@ template <> struct Neon<float> {
   template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) { store_part<Neon>(p, v, n); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+  static MLEFAST_FN Vec sqrt(Vec v) { return {vsqrtq_f32(v.v)}; }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return {vcltq_f32(a.v, b.v)}; }

@@ -4,6 +4,7 @@
 //   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only;
 //                             those of float take Float16 and BFloat16 as well, and round to the nearest, ties to even
 //   fuses, fma                whether a * b + c is rounded once
+//   sqrt                      rounded to the nearest
 //   max, min                  of a NaN and a number: either; sums carry NaN, not these
 //   less, equal               false where either is NaN
 //   not_less, unlike          !(a < b) and !(a == b): true where either is NaN
@@ -60,6 +61,12 @@ template <class T, class Host = void> struct Scalar {
   }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+  static MLEFAST_FN Vec sqrt(Vec v) {
+    if constexpr (sizeof(T) == 4)
+      return __builtin_sqrtf(v);
+    else
+      return __builtin_sqrt(v);
+  }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return a > b ? a : b; }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return a < b ? a : b; }
   static MLEFAST_FN Mask less(Vec a, Vec b) { return a < b; }

@@ -89,6 +89,7 @@ inline __m512 _mm512_mul_ps(__m512 a, __m512 b) { return each<__m512>([&](int i)
 inline __m512 _mm512_div_ps(__m512 a, __m512 b) { return each<__m512>([&](int i) { return a.lane[i] / b.lane[i]; }); }
 inline __m512 _mm512_max_ps(__m512 a, __m512 b) { return each<__m512>([&](int i) { return emulated::larger(a.lane[i], b.lane[i]); }); }
 inline __m512 _mm512_min_ps(__m512 a, __m512 b) { return each<__m512>([&](int i) { return emulated::smaller(a.lane[i], b.lane[i]); }); }
+inline __m512 _mm512_sqrt_ps(__m512 a) { return each<__m512>([&](int i) { return std::sqrt(a.lane[i]); }); }
 inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) { return each<__m512>([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); }); }
 inline __m512d _mm512_add_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return a.lane[i] + b.lane[i]; }); }
 inline __m512d _mm512_sub_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return a.lane[i] - b.lane[i]; }); }
@@ -96,6 +97,7 @@ inline __m512d _mm512_mul_pd(__m512d a, __m512d b) { return each<__m512d>([&](in
 inline __m512d _mm512_div_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return a.lane[i] / b.lane[i]; }); }
 inline __m512d _mm512_max_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return emulated::larger(a.lane[i], b.lane[i]); }); }
 inline __m512d _mm512_min_pd(__m512d a, __m512d b) { return each<__m512d>([&](int i) { return emulated::smaller(a.lane[i], b.lane[i]); }); }
+inline __m512d _mm512_sqrt_pd(__m512d a) { return each<__m512d>([&](int i) { return std::sqrt(a.lane[i]); }); }
 inline __m512d _mm512_fmadd_pd(__m512d a, __m512d b, __m512d c) { return each<__m512d>([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); }); }
 
 inline __m512 _mm512_set1_ps(float x) { return each<__m512>([&](int) { return x; }); }

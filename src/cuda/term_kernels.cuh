@@ -1,0 +1,237 @@
+// Which thread holds what of a row whose loss is one of rules/term_losses.h:
+//
+//   resident     a few lanes, a warp or a block keep a row in registers: every array is read once
+//   staged       a block keeps a row's logits in shared memory: they are read once, other arrays in each pass
+//   streamed     a block for a row of any length: each pass that the loss needs reads it again
+//   across       a thread for a row whose classes are apart, so that neighbouring rows are neighbours in memory
+//   elementwise  a block for a run of elements that know nothing of each other
+#pragma once
+
+#include "term_row.cuh"
+
+namespace mlefast {
+
+// `group` lanes hold `vectors` 16-byte vectors each.
+template <class Loss, class Asked, class T, int group, int vectors, int block>
+MLEFAST_FN void resident_terms(const TermCall<T>& call) {
+  using Row = TermRow<Loss, Asked, T>;
+  using Value = typename Storage<T>::Value;
+  static_assert(block % group == 0 && (group <= 32 || group == block), "a group is a part of a warp or the block");
+  const int64 number = static_cast<int64>(blockIdx.x) * (block / group) + threadIdx.x / group;
+  const int rank = threadIdx.x % group, classes = static_cast<int>(call.classes);
+  const bool exists = number < call.rows;
+
+  Row row(call, number, exists);
+  Held<T, vectors> held;
+  // Nothing of an ignored row is read.
+  const Place<Window<T>> at{Window<T>(row.x(), row.wanted ? classes : 0), 0, rank, group};
+  row.template load<true>(at, held);
+  if constexpr (Loss::softmax) {
+    const Value max = group_max<group, 0>(Row::largest(held.x, -Row::Ops::infinity()));
+    row.set_maximum(max);
+    if constexpr (Asked::hits) {
+      int64 x = group_min<group, 0>(Row::first_of(at, held.x, max, call.classes)), t = -1;
+      if constexpr (Asked::probabilities) {
+        const Value most = group_max<group, 1>(Row::largest(held.target, -Row::Ops::infinity()));
+        t = group_min<group, 1>(Row::first_of(at, held.target, most, call.classes));
+      }
+      if (exists && rank == 0) row.write_hit(x, t);
+    }
+  }
+  Value sum[Row::sums] = {};
+  row.template add_terms<true>(at, held, sum);
+  group_sums<group, 0>(sum);
+  row.settle(sum);
+  if constexpr (Loss::later > 0) {
+    Value more[Row::later] = {};
+    row.template add_later<true>(at, held, more);
+    group_sums<group, 1>(more);
+    row.finish(more);
+  }
+  row.conclude();
+
+  if (exists && rank == 0) row.write_values();
+  if constexpr (Loss::values > 0) {
+    if (call.partial) {
+      const double value = exists && rank == 0 ? static_cast<double>(row.value()) : 0.0;
+      if constexpr (group > 32) {
+        if (rank == 0) call.partial[number] = value;
+      } else {  // one sum for the rows of a warp
+        const double total = warp_sum<32>(value);
+        if (threadIdx.x % 32 == 0 && exists) call.partial[number / (32 / group)] = total;
+      }
+    }
+  }
+  if constexpr (Asked::writes)
+    if (exists) row.template write<true>(Place<Window<T>>{Window<T>(row.x(), classes), 0, rank, group}, held);
+}
+
+// A thread's tiles of a row, one after the other: f(place, tile).
+template <class T, int together, int block, class Load, class Use>
+MLEFAST_FN void each_tile(const T* x, int64 classes, Load load, Use use) {
+  constexpr int64 segment = 1 << 24;  // classes that are counted in 32 bits
+  for (int64 begin = 0; begin < classes; begin += segment) {
+    const Window<T> window(x + begin, static_cast<int>(classes - begin < segment ? classes - begin : segment));
+    for (int k = threadIdx.x; k < window.vectors(); k += block * together) {
+      const Place<Window<T>> at{window, begin, k, block};
+      Held<T, together> held;
+      load(at, held);
+      use(at, held);
+    }
+  }
+}
+
+template <class Loss, class Asked, class T, bool staged, int together, int block>
+MLEFAST_FN void streamed_terms(const TermCall<T>& call) {
+  using Row = TermRow<Loss, Asked, T>;
+  using Ops = typename Row::Ops;
+  using Value = typename Storage<T>::Value;
+  Row row(call, blockIdx.x, true);
+  const int64 classes = row.wanted ? call.classes : 0;
+  // Each thread finds there what it has left itself: no barrier is needed.
+  extern __shared__ uint4 kept[];
+  const auto each = [&](auto use) {
+    const auto load = [&](const auto& at, auto& held) { row.template load<true>(at, held, staged ? kept : nullptr); };
+    each_tile<T, together, block>(row.x(), classes, load, use);
+  };
+  const auto load_logits = [&](const auto& at, auto& held) {
+    row.template load<false>(at, held, nullptr, staged ? kept : nullptr);
+  };
+
+  if constexpr (Loss::softmax || staged) {
+    Value max = -Ops::infinity();
+    each_tile<T, 2 * together, block>(row.x(), classes, load_logits,
+                                      [&](const auto&, auto& held) { max = Row::largest(held.x, max); });
+    max = group_max<block, 0>(max);
+    row.set_maximum(max);
+    if constexpr (Loss::softmax && Asked::hits) {
+      int64 x = call.classes, t = call.classes;
+      Value most = -Ops::infinity();
+      each([&](const auto& at, auto& held) {
+        x = Row::first_of(at, held.x, max, x);
+        if constexpr (Asked::probabilities) most = Row::largest(held.target, most);
+      });
+      x = group_min<block, 0>(x);
+      if constexpr (Asked::probabilities) {
+        most = group_max<block, 1>(most);
+        each([&](const auto& at, auto& held) { t = Row::first_of(at, held.target, most, t); });
+        t = group_min<block, 1>(t);
+      }
+      if (threadIdx.x == 0) row.write_hit(x, t);
+    }
+  }
+  double sum[Row::sums] = {};
+  each([&](const auto& at, auto& held) { row.template add_terms<false>(at, held, sum); });
+  group_sums<block, 0>(sum);
+  row.settle(sum);
+  if constexpr (Loss::later > 0) {
+    double more[Row::later] = {};
+    each([&](const auto& at, auto& held) { row.template add_later<false>(at, held, more); });
+    group_sums<block, 1>(more);
+    row.finish(more);
+  }
+  row.conclude();
+
+  if (threadIdx.x == 0) row.write_values();
+  if constexpr (Loss::values > 0)
+    if (threadIdx.x == 0 && call.partial) call.partial[blockIdx.x] = static_cast<double>(row.value());
+  if constexpr (Asked::writes) {
+    if (row.wanted) {
+      each([&](const auto& at, auto& held) { row.template write<false>(at, held); });
+    } else {  // zeros, whatever the row holds, which is not read
+      each_tile<T, 1, block>(
+          row.x(), call.classes, [&](const auto&, auto& held) { held = {}; },
+          [&](const auto& at, auto& held) { row.template write<false>(at, held); });
+    }
+  }
+}
+
+template <class Loss, class Asked, class T, int together, int block>
+MLEFAST_FN void across_terms(const TermCall<T>& call) {
+  using Row = TermRow<Loss, Asked, T>;
+  using Ops = typename Row::Ops;
+  using Value = typename Storage<T>::Value;
+  const int64 number = static_cast<int64>(blockIdx.x) * block + threadIdx.x;
+  const bool exists = number < call.rows;
+  Row row(call, number, exists);
+  const auto each_of = [&](int classes, auto load, auto use) {
+    const Column<T> column(row.x(), classes, call.step);
+    for (int k = 0; k < column.vectors(); k += together) {
+      const Place<Column<T>> at{column, 0, k, 1};
+      Held<T, together> held;
+      load(at, held);
+      use(at, held);
+    }
+  };
+  const int classes = row.wanted ? static_cast<int>(call.classes) : 0;
+  const auto each = [&](auto use) {
+    each_of(classes, [&](const auto& at, auto& held) { row.template load<true>(at, held); }, use);
+  };
+
+  if constexpr (Loss::softmax) {
+    Value max = -Ops::infinity();
+    each_of(
+        classes, [&](const auto& at, auto& held) { row.template load<false>(at, held); },
+        [&](const auto&, auto& held) { max = Row::largest(held.x, max); });
+    row.set_maximum(max);
+    if constexpr (Asked::hits) {
+      int64 x = call.classes, t = call.classes;
+      Value most = -Ops::infinity();
+      each([&](const auto& at, auto& held) {
+        x = Row::first_of(at, held.x, max, x);
+        if constexpr (Asked::probabilities) most = Row::largest(held.target, most);
+      });
+      if constexpr (Asked::probabilities)
+        each([&](const auto& at, auto& held) { t = Row::first_of(at, held.target, most, t); });
+      if (exists) row.write_hit(x, t);
+    }
+  }
+  double sum[Row::sums] = {};
+  each([&](const auto& at, auto& held) { row.template add_terms<false>(at, held, sum); });
+  row.settle(sum);
+  if constexpr (Loss::later > 0) {
+    double more[Row::later] = {};
+    each([&](const auto& at, auto& held) { row.template add_later<false>(at, held, more); });
+    row.finish(more);
+  }
+  row.conclude();
+
+  if (exists) row.write_values();
+  if constexpr (Loss::values > 0) {
+    if (call.partial) {  // one sum for the rows of a warp
+      const double total = warp_sum<32>(exists ? static_cast<double>(row.value()) : 0.0);
+      if (threadIdx.x % 32 == 0 && exists) call.partial[number / 32] = total;
+    }
+  }
+  if constexpr (Asked::writes) {
+    if (row.wanted) {
+      each([&](const auto& at, auto& held) { row.template write<false>(at, held); });
+    } else if (exists) {  // zeros, whatever the row holds
+      each_of(
+          static_cast<int>(call.classes), [&](const auto&, auto& held) { held = {}; },
+          [&](const auto& at, auto& held) { row.template write<false>(at, held); });
+    }
+  }
+}
+
+template <class Loss, class Asked, class T, int together, int block>
+MLEFAST_FN void elementwise_terms(const TermCall<T>& call) {
+  using Row = TermRow<Loss, Asked, T>;
+  const int64 begin = blockIdx.x * call.classes, rest = call.rows - begin;
+  const int n = static_cast<int>(rest < call.classes ? rest : call.classes);
+  const Row row(call, 0, true);
+  const Window<T> window(call.x + begin, n);
+  double sum = 0;
+  for (int k = threadIdx.x; k < window.vectors(); k += block * together) {
+    const Place<Window<T>> at{window, begin, k, block};
+    Held<T, together> held;
+    row.template load<true>(at, held);
+    sum += row.write_elements(at, held);
+  }
+  if (call.partial) {
+    sum = block_sum<block / 32>(sum);
+    if (threadIdx.x == 0) call.partial[blockIdx.x] = sum;
+  }
+}
+
+}  // namespace mlefast
