@@ -20,7 +20,8 @@ def check_wheel(path: str) -> None:
         names = wheel.namelist()
         core = [n for n in names if n.startswith("mlefast/_core.") and n.endswith(".so")]
         assert len(core) == 1, core
-        for needed in ("mlefast/py.typed", "mlefast/_core.pyi", "mlefast/rules/state.h", "mlefast/rules/losses.h"):
+        needs = ("py.typed", "_core.pyi", "rules/state.h", "rules/losses.h", "cli/report.html")
+        for needed in (f"mlefast/{name}" for name in needs):
             assert needed in names, needed
         assert any(n.startswith("mlefast/cuda/") for n in names)
         binary = wheel.read(core[0])
