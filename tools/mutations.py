@@ -35,7 +35,9 @@ ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
-OBJECTIVE, OPTIMIZERS = "python/mlefast/estimators/objective.py", "python/mlefast/estimators/optimizers.py"
+OBJECTIVE = "python/mlefast/estimators/objective.py"
+TRAINING, TRAINING_MATH = "src/rules/training.h", "src/cpp/training_math.hpp"
+TRAINING_DRIVER, TRAINING_KERNEL = "src/cpp/training.cpp", "src/cpp/training_kernel.hpp"
 
 TERMS, TERM_LOSSES, TERM_KERNEL = "src/rules/terms.h", "src/rules/term_losses.h", "src/cpp/term_kernel.hpp"
 
@@ -232,12 +234,34 @@ MUTATIONS = [
     Mutation(
         "objective: the penalty's gradient is missing", OBJECTIVE, "+= self.l2 * weights", "+= 0 * weights", ESTIMATORS
     ),
-    Mutation("sgd: no momentum", OPTIMIZERS, "            v *= self.momentum", "            v *= 0", ESTIMATORS),
+    Mutation("sgd: no momentum", TRAINING, "mu * velocity - move);", "Ops::set(0) - move);", ESTIMATORS),
     Mutation(
         "sgd: Nesterov's step looks back",
-        OPTIMIZERS,
-        "                p += g\n",
-        "                p -= g\n",
+        TRAINING,
+        "nesterov ? mu * velocity - move",
+        "nesterov ? velocity",
+        ESTIMATORS,
+    ),
+    Mutation("sgd: no threshold", TRAINING, "p = shrunk<Ops>(p, Ops::set(threshold));", ";", ESTIMATORS),
+    Mutation(
+        "adamw: a threshold without its size", TRAINING, "Ops::set(threshold) / size", "Ops::set(threshold)", ESTIMATORS
+    ),
+    Mutation(
+        "a step's moments stay denormal numbers",
+        TRAINING,
+        "Ops::keep(Ops::not_less(Ops::max(v, Ops::set(0) - v), smallest), v)",
+        "v",
+        ESTIMATORS,
+    ),
+    Mutation("intercepts decay", TRAINING_DRIVER, "rule.decay = 1;", "rule.decay = rule.decay;", ESTIMATORS),
+    Mutation(
+        "dropped units let errors through", TRAINING_KERNEL, "slope = slope * factor", "slope = slope", ESTIMATORS
+    ),
+    Mutation(
+        "gelu: a rounded square in its exponential",
+        TRAINING_MATH,
+        "(zero - half) * rounding_of_square(t, square)",
+        "zero",
         ESTIMATORS,
     ),
 ]
