@@ -76,6 +76,7 @@ def term_modules(dtype: str, loss: str, asked: tuple[str, ...]) -> Modules:
         "terms, block": terms("resident", block, group=block, vectors=vectors),
         "terms, staged": terms("staged", cuda.STREAM_BLOCK, **together),
         "terms, streamed": terms("streamed", cuda.STREAM_BLOCK, **together),
+        "terms, across": terms("across", 128, together=cuda_terms.together_across(ITEMSIZE[dtype])),
     }
 
 
@@ -98,6 +99,7 @@ def modules(dtype: str, task: str) -> Modules:
         "large block": rows("resident", 512, group=512, vectors=2 * most),
         "staged": rows("staged", cuda.STREAM_BLOCK),
         "streamed": rows("streamed", cuda.STREAM_BLOCK),
+        "across": rows("across", 128),
         "split": ("split.cu", tuple({**common, "block": cuda.STREAM_BLOCK}.items()), cuda.STREAM_BLOCK),
     }
 
@@ -146,11 +148,13 @@ def test_kernels_compile_within_their_budget(architecture, dtype, task):
 def check_machine_code(code: bytes, task: str, name: str) -> None:
     instructions = nvrtc.disassemble(code)
     assert not [i for i in instructions if i.startswith(("LDL", "STL"))], f"{name}: local memory"
+    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
+    if "across" in name:  # number by number, a run of memory for each warp
+        return
     wide = [i for i in instructions if ".128" in i]
     assert any(i.startswith("LDG") for i in wide), f"{name}: no 16-byte loads"
     if task in cuda.WRITES or "writes" in TERMS.get(task, ("", ()))[1]:
         assert any(i.startswith("STG") for i in wide), f"{name}: no 16-byte stores"
-    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
 
 
 @pytest.mark.skipif(nvrtc.DISASSEMBLER is None, reason="no nvdisasm here (pip install nvidia-cuda-nvdisasm); CI has it")
