@@ -112,10 +112,10 @@ def cases() -> list[tuple[str, str, str]]:
     part = itertools.product(ARCHITECTURES, ("float32", "bfloat16"), ("cross_entropy_and_grad",))
     largest = ("every option", "js_div", "hvp, every option")
     terms = itertools.product(("sm_90",), ("float32", "float64", "bfloat16"), TERMS)
-    old_terms = itertools.product(("sm_75",), ("float64",), TERMS)
+    oldest = itertools.product(("sm_75",), ("float64",), largest)
     part_terms = itertools.product(ARCHITECTURES, ("float32",), largest)
     halves = itertools.product(("sm_75", "sm_90", "sm_120"), ("float16",), largest)
-    return sorted({*full, *tasks, *part, *terms, *old_terms, *part_terms, *halves})
+    return sorted({*full, *tasks, *part, *terms, *oldest, *part_terms, *halves})
 
 
 def compile_all(architecture: str, dtype: str, task: str) -> dict[str, tuple[bytes, dict[str, nvrtc.Usage], int]]:
