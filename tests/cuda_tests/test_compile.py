@@ -76,6 +76,7 @@ def term_modules(dtype: str, loss: str, asked: tuple[str, ...]) -> Modules:
         "terms, block": terms("resident", block, group=block, vectors=vectors),
         "terms, staged": terms("staged", cuda.STREAM_BLOCK, **together),
         "terms, streamed": terms("streamed", cuda.STREAM_BLOCK, **together),
+        "terms, across": terms("across", 128, together=cuda_terms.together_across(ITEMSIZE[dtype])),
     }
 
 
@@ -98,6 +99,7 @@ def modules(dtype: str, task: str) -> Modules:
         "large block": rows("resident", 512, group=512, vectors=2 * most),
         "staged": rows("staged", cuda.STREAM_BLOCK),
         "streamed": rows("streamed", cuda.STREAM_BLOCK),
+        "across": rows("across", 128),
         "split": ("split.cu", tuple({**common, "block": cuda.STREAM_BLOCK}.items()), cuda.STREAM_BLOCK),
     }
 
@@ -110,10 +112,10 @@ def cases() -> list[tuple[str, str, str]]:
     part = itertools.product(ARCHITECTURES, ("float32", "bfloat16"), ("cross_entropy_and_grad",))
     largest = ("every option", "js_div", "hvp, every option")
     terms = itertools.product(("sm_90",), ("float32", "float64", "bfloat16"), TERMS)
-    old_terms = itertools.product(("sm_75",), ("float64",), TERMS)
+    oldest = itertools.product(("sm_75",), ("float64",), largest)
     part_terms = itertools.product(ARCHITECTURES, ("float32",), largest)
     halves = itertools.product(("sm_75", "sm_90", "sm_120"), ("float16",), largest)
-    return sorted({*full, *tasks, *part, *terms, *old_terms, *part_terms, *halves})
+    return sorted({*full, *tasks, *part, *terms, *oldest, *part_terms, *halves})
 
 
 def compile_all(architecture: str, dtype: str, task: str) -> dict[str, tuple[bytes, dict[str, nvrtc.Usage], int]]:
@@ -146,11 +148,13 @@ def test_kernels_compile_within_their_budget(architecture, dtype, task):
 def check_machine_code(code: bytes, task: str, name: str) -> None:
     instructions = nvrtc.disassemble(code)
     assert not [i for i in instructions if i.startswith(("LDL", "STL"))], f"{name}: local memory"
+    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
+    if "across" in name:  # number by number, a run of memory for each warp
+        return
     wide = [i for i in instructions if ".128" in i]
     assert any(i.startswith("LDG") for i in wide), f"{name}: no 16-byte loads"
     if task in cuda.WRITES or "writes" in TERMS.get(task, ("", ()))[1]:
         assert any(i.startswith("STG") for i in wide), f"{name}: no 16-byte stores"
-    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
 
 
 @pytest.mark.skipif(nvrtc.DISASSEMBLER is None, reason="no nvdisasm here (pip install nvidia-cuda-nvdisasm); CI has it")

@@ -10,7 +10,6 @@ import numpy as np
 from mlefast import _core
 from mlefast._backends.cuda import (
     INTEGERS,
-    RESERVED_SHARED,
     STORAGE,
     STREAM_BLOCK,
     VECTOR,
@@ -27,6 +26,7 @@ from mlefast._backends.cuda import (
 MOST_NUMBERS = {2: 16, 4: 16, 8: 8}
 FEW_LANES = (1, 2, 4)  # for rows of one vector for each lane
 GROUPS = (8, 16, 32, 64, 128, 256, 512)  # up to 256 in float64, whose passes take more than 128 registers
+RESERVED_SHARED = 2048  # bytes that reductions take of a block's shared memory
 TOGETHER = 2  # vectors of each array that a thread of a streamed row has under way
 ELEMENTS = 8192  # of an elementwise loss, that a block takes at least
 
@@ -78,6 +78,11 @@ def make_element_plan(elements: int, period: int) -> tuple[Plan, int]:
     return Plan("elementwise", 256, grid, options={"together": TOGETHER}, partials=grid), length
 
 
+def together_across(itemsize: int) -> int:
+    """Return how many vectors of each array a thread of a row across memory has under way: of halves, eight numbers."""
+    return 1 if itemsize == 2 else TOGETHER
+
+
 @dataclass
 class TermJob:
     """One loss over rows, and everything a kernel is told about it."""
@@ -113,7 +118,7 @@ class TermJob:
         if self.period:
             plan, length = make_element_plan(x.classes, self.period)
         elif x.inner:
-            plan = replace(across_plan(x), options={"together": TOGETHER})
+            plan = replace(across_plan(x), options={"together": together_across(itemsize)})
         else:
             aligned = device.address(x.array) % VECTOR == 0 and (x.count == 1 or x.stride * itemsize % VECTOR == 0)
             out_row = self.out.stride if self.out else 0
