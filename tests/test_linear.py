@@ -531,7 +531,6 @@ class OnDevice:
         ((X, W, Y), {"filter_eps": -1e-6}, ValueError, "filter_eps: received -1e-06; accepted: a finite number >= 0"),
         ((X, W, Y), {"filter_eps": nan}, ValueError, "filter_eps: received nan"),
         ((X, W, Y), {"filter_eps": "all"}, TypeError, "filter_eps: received 'all'"),
-        ((OnDevice(), W, Y), {}, TypeError, "x: received an array on a CUDA device; accepted: .*host"),
         ((X, OnDevice(), Y), {}, TypeError, "weight: received an array on a CUDA device"),
         ((X, W, Y), {"bias": OnDevice()}, TypeError, "bias: received an array on a CUDA device"),
         ((X, W, Y), {"label_smoothing": 2}, ValueError, "label_smoothing: received 2"),

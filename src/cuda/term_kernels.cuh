@@ -81,81 +81,86 @@ MLEFAST_FN void each_tile(const T* x, int64 classes, Load load, Use use) {
   }
 }
 
-template <class Loss, class Asked, class T, bool staged, int together, int block>
-MLEFAST_FN void streamed_terms(const TermCall<T>& call) {
-  using Row = TermRow<Loss, Asked, T>;
-  using Ops = typename Row::Ops;
+// All passes but the last over a row that is read anew in each, by `group` threads of which one is the `first`.
+template <class Loss, class Asked, class T, int group, class Row, class EachLogit, class Each>
+MLEFAST_FN void make_passes(Row& row, int64 classes, bool first, EachLogit each_logit, Each each) {
   using Value = typename Storage<T>::Value;
-  Row row(call, blockIdx.x, true);
-  const int64 classes = row.wanted ? call.classes : 0;
-  // Each thread finds there what it has left itself: no barrier is needed.
-  extern __shared__ uint4 kept[];
-  const auto each = [&](auto use) {
-    const auto load = [&](const auto& at, auto& held) { row.template load<true>(at, held, staged ? kept : nullptr); };
-    each_tile<T, together, block>(row.x(), classes, load, use);
-  };
-  const auto load_logits = [&](const auto& at, auto& held) {
-    row.template load<false>(at, held, nullptr, staged ? kept : nullptr);
-  };
-
-  if constexpr (Loss::softmax || staged) {
-    Value max = -Ops::infinity();
-    each_tile<T, 2 * together, block>(row.x(), classes, load_logits,
-                                      [&](const auto&, auto& held) { max = Row::largest(held.x, max); });
-    max = group_max<block, 0>(max);
+  const Value least = -Row::Ops::infinity();
+  if constexpr (Loss::softmax) {
+    Value max = least;
+    each_logit([&](const auto&, auto& held) { max = Row::largest(held.x, max); });
+    max = group_max<group, 0>(max);
     row.set_maximum(max);
-    if constexpr (Loss::softmax && Asked::hits) {
-      int64 x = call.classes, t = call.classes;
-      Value most = -Ops::infinity();
+    if constexpr (Asked::hits) {
+      int64 x = classes, t = classes;
+      Value most = least;
       each([&](const auto& at, auto& held) {
         x = Row::first_of(at, held.x, max, x);
         if constexpr (Asked::probabilities) most = Row::largest(held.target, most);
       });
-      x = group_min<block, 0>(x);
+      x = group_min<group, 0>(x);
       if constexpr (Asked::probabilities) {
-        most = group_max<block, 1>(most);
+        most = group_max<group, 1>(most);
         each([&](const auto& at, auto& held) { t = Row::first_of(at, held.target, most, t); });
-        t = group_min<block, 1>(t);
+        t = group_min<group, 1>(t);
       }
-      if (threadIdx.x == 0) row.write_hit(x, t);
+      if (first) row.write_hit(x, t);
     }
   }
   double sum[Row::sums] = {};
   each([&](const auto& at, auto& held) { row.template add_terms<false>(at, held, sum); });
-  group_sums<block, 0>(sum);
+  group_sums<group, 0>(sum);
   row.settle(sum);
   if constexpr (Loss::later > 0) {
     double more[Row::later] = {};
     each([&](const auto& at, auto& held) { row.template add_later<false>(at, held, more); });
-    group_sums<block, 1>(more);
+    group_sums<group, 1>(more);
     row.finish(more);
   }
   row.conclude();
+  if (first) row.write_values();
+}
 
-  if (threadIdx.x == 0) row.write_values();
+template <class Loss, class Asked, class T, bool staged, int together, int block>
+MLEFAST_FN void streamed_terms(const TermCall<T>& call) {
+  using Row = TermRow<Loss, Asked, T>;
+  Row row(call, blockIdx.x, true);
+  const int64 classes = row.wanted ? call.classes : 0;
+  // Each thread finds there what it has left itself: no barrier is needed.
+  extern __shared__ uint4 kept[];
+  const auto each_logit = [&](auto use) {
+    const auto load = [&](const auto& at, auto& held) {
+      row.template load<false>(at, held, nullptr, staged ? kept : nullptr);
+    };
+    each_tile<T, 2 * together, block>(row.x(), classes, load, use);
+  };
+  const auto each = [&](auto use) {
+    const auto load = [&](const auto& at, auto& held) { row.template load<true>(at, held, staged ? kept : nullptr); };
+    each_tile<T, together, block>(row.x(), classes, load, use);
+  };
+  if constexpr (staged && !Loss::softmax) each_logit([](const auto&, auto&) {});
+  make_passes<Loss, Asked, T, block>(row, call.classes, threadIdx.x == 0, each_logit, each);
+
   if constexpr (Loss::values > 0)
     if (threadIdx.x == 0 && call.partial) call.partial[blockIdx.x] = static_cast<double>(row.value());
   if constexpr (Asked::writes) {
-    if (row.wanted) {
-      each([&](const auto& at, auto& held) { row.template write<false>(at, held); });
-    } else {  // zeros, whatever the row holds, which is not read
-      each_tile<T, 1, block>(
-          row.x(), call.classes, [&](const auto&, auto& held) { held = {}; },
-          [&](const auto& at, auto& held) { row.template write<false>(at, held); });
-    }
+    const auto write = [&](const auto& at, auto& held) { row.template write<false>(at, held); };
+    if (row.wanted)
+      each(write);
+    else  // zeros, whatever the row holds, which is not read
+      each_tile<T, 1, block>(row.x(), call.classes, [](const auto&, auto& held) { held = {}; }, write);
   }
 }
 
 template <class Loss, class Asked, class T, int together, int block>
 MLEFAST_FN void across_terms(const TermCall<T>& call) {
   using Row = TermRow<Loss, Asked, T>;
-  using Ops = typename Row::Ops;
-  using Value = typename Storage<T>::Value;
   const int64 number = static_cast<int64>(blockIdx.x) * block + threadIdx.x;
   const bool exists = number < call.rows;
   Row row(call, number, exists);
-  const auto each_of = [&](int classes, auto load, auto use) {
-    const Column<T> column(row.x(), classes, call.step);
+  const int classes = row.wanted ? static_cast<int>(call.classes) : 0;
+  const auto each_of = [&](int n, auto load, auto use) {
+    const Column<T> column(row.x(), n, call.step);
     for (int k = 0; k < column.vectors(); k += together) {
       const Place<Column<T>> at{column, 0, k, 1};
       Held<T, together> held;
@@ -163,40 +168,14 @@ MLEFAST_FN void across_terms(const TermCall<T>& call) {
       use(at, held);
     }
   };
-  const int classes = row.wanted ? static_cast<int>(call.classes) : 0;
+  const auto each_logit = [&](auto use) {
+    each_of(classes, [&](const auto& at, auto& held) { row.template load<false>(at, held); }, use);
+  };
   const auto each = [&](auto use) {
     each_of(classes, [&](const auto& at, auto& held) { row.template load<true>(at, held); }, use);
   };
+  make_passes<Loss, Asked, T, 1>(row, call.classes, exists, each_logit, each);
 
-  if constexpr (Loss::softmax) {
-    Value max = -Ops::infinity();
-    each_of(
-        classes, [&](const auto& at, auto& held) { row.template load<false>(at, held); },
-        [&](const auto&, auto& held) { max = Row::largest(held.x, max); });
-    row.set_maximum(max);
-    if constexpr (Asked::hits) {
-      int64 x = call.classes, t = call.classes;
-      Value most = -Ops::infinity();
-      each([&](const auto& at, auto& held) {
-        x = Row::first_of(at, held.x, max, x);
-        if constexpr (Asked::probabilities) most = Row::largest(held.target, most);
-      });
-      if constexpr (Asked::probabilities)
-        each([&](const auto& at, auto& held) { t = Row::first_of(at, held.target, most, t); });
-      if (exists) row.write_hit(x, t);
-    }
-  }
-  double sum[Row::sums] = {};
-  each([&](const auto& at, auto& held) { row.template add_terms<false>(at, held, sum); });
-  row.settle(sum);
-  if constexpr (Loss::later > 0) {
-    double more[Row::later] = {};
-    each([&](const auto& at, auto& held) { row.template add_later<false>(at, held, more); });
-    row.finish(more);
-  }
-  row.conclude();
-
-  if (exists) row.write_values();
   if constexpr (Loss::values > 0) {
     if (call.partial) {  // one sum for the rows of a warp
       const double total = warp_sum<32>(exists ? static_cast<double>(row.value()) : 0.0);
@@ -204,13 +183,11 @@ MLEFAST_FN void across_terms(const TermCall<T>& call) {
     }
   }
   if constexpr (Asked::writes) {
-    if (row.wanted) {
-      each([&](const auto& at, auto& held) { row.template write<false>(at, held); });
-    } else if (exists) {  // zeros, whatever the row holds
-      each_of(
-          static_cast<int>(call.classes), [&](const auto&, auto& held) { held = {}; },
-          [&](const auto& at, auto& held) { row.template write<false>(at, held); });
-    }
+    const auto write = [&](const auto& at, auto& held) { row.template write<false>(at, held); };
+    if (row.wanted)
+      each(write);
+    else if (exists)
+      each_of(static_cast<int>(call.classes), [](const auto&, auto& held) { held = {}; }, write);
   }
 }
 

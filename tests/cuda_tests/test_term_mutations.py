@@ -117,7 +117,12 @@ MUTATIONS = {
         "weight = Ops::nan();",
     ),
     "ignored rows are computed": ("resident", "focal", "wanted = false;", ";"),
-    "ignored rows are not written": ("streamed", "focal", "if (row.wanted) {", "if (true) {"),
+    "ignored rows are not written": (
+        "streamed",
+        "focal",
+        "if (row.wanted)\n      each(write);",
+        "if (true)\n      each(write);",
+    ),
     "the row's weight is left out": ("resident", "focal", "(Loss::weighs_rows ? weight : hot) *= of_class;", ""),
     "the first factor for all rows": (
         "resident",
