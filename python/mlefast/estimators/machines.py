@@ -165,10 +165,8 @@ class Device:
         """``out = a b``, or added to it; return `out`."""
         if add:
             out += self.xp.matmul(a, b)
-        elif out.flags.c_contiguous:
-            self.xp.matmul(a, b, out=out)
         else:
-            out[...] = self.xp.matmul(a, b)
+            self.xp.matmul(a, b, out=out)
         return out
 
     def activate(self, activation: int, values: Any, bias: Any, slope: Any, uniform: Any, rate: float) -> None:
@@ -176,7 +174,8 @@ class Device:
         values += bias
         _FORMULAS[activation](self.xp, values, slope)
         if uniform is not None:
-            kept = (uniform >= uniform.dtype.type(rate)).reshape(values.shape) * values.dtype.type(1 / (1 - rate))
+            kept = (uniform >= rate).astype(values.dtype).reshape(values.shape)
+            kept *= 1 / (1 - rate)
             values *= kept
             if slope is not None:
                 slope *= kept

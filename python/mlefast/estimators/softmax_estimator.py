@@ -133,7 +133,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             )
         data = self._samples(X, codes.astype(np.int64), sample_weight)
         go_on = self._goes_on(before)
-        checkpoint = self._open_checkpoint(lambda: data_fingerprint(*map(to_host, data)))
+        checkpoint = self._open_checkpoint(lambda: data_fingerprint(*data))
         random = self._generator(checkpoint)
         validation = None
         if self.early_stopping:
