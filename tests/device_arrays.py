@@ -16,8 +16,8 @@ from mlefast import _table
 _ATTRIBUTES = {"shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes", "flags"}
 _METHODS = {"astype", "reshape", "ravel", "copy", "sum", "any", "all", "argmax", "max", "min", "mean"}
 _FUNCTIONS = (
-    "empty", "zeros", "ones", "arange", "ascontiguousarray", "matmul", "take", "vdot", "array_split", "sum", "abs", "exp",
-    "sqrt", "tanh", "maximum", "minimum", "clip", "isfinite",
+    "empty", "zeros", "ones", "arange", "ascontiguousarray", "matmul", "take", "vdot", "array_split", "sum", "abs",
+    "exp", "sqrt", "tanh", "maximum", "minimum", "clip", "isfinite",
 )  # fmt: skip
 _OPERATORS = (
     "add", "sub", "mul", "truediv", "radd", "rsub", "rmul", "rtruediv", "iadd", "isub", "imul", "itruediv", "matmul",
