@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlefast._files import BROKEN_FILE, one_line, open_atomically
+from mlefast.estimators.machines import machine_of
 from mlefast.estimators.objective import FloatArray
 
 _STATE, _EVALUATIONS = "checkpoint.npz", "evaluations.bin"
@@ -173,13 +174,17 @@ class EvaluationLog:
 
 
 def data_fingerprint(X: Any, y: Any, weight: Any) -> str:
-    """Tell data sets apart: by shape and dtype, all labels and weights, and features of up to a thousand samples."""
+    """Tell data sets apart: by shape and dtype, all labels and weights, and features of up to a thousand samples.
+
+    All are on one machine, which does not matter.
+    """
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((X.shape, X.dtype.str)).encode())
     rows = np.unique(np.linspace(0, X.shape[0] - 1, min(X.shape[0], _SAMPLED_ROWS)).astype(np.int64))
-    some = X[rows]
+    machine = machine_of(X)
+    some = machine.to_host(X[machine.asarray(rows)])
     parts = [some] if isinstance(some, np.ndarray) else [some.data, some.indices, some.indptr]
-    for part in (*parts, y, *(() if weight is None else (weight,))):
+    for part in (*parts, machine.to_host(y), *(() if weight is None else (machine.to_host(weight),))):
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()
 

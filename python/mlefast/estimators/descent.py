@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from mlefast.estimators.checkpoint import Checkpoint, SavedState
+from mlefast.estimators.machines import machine_of
 from mlefast.estimators.objective import FloatArray, IntArray
 from mlefast.estimators.optimizers import Optimizer
 from mlefast.estimators.samples import Random, Source
@@ -44,8 +45,11 @@ class Trainable(Protocol):
     def gradient(self) -> FloatArray:
         """Where :meth:`loss_and_gradient` writes."""
 
-    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
-        """Return the loss of a batch and write its gradient; the prior's is added by the optimiser's step."""
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> Any:
+        """Return the loss of a batch, a number of the model's machine, and write its gradient.
+
+        That of the prior is added by the optimiser's step.
+        """
 
     def penalty(self) -> float:
         """Return the prior's share of the objective."""
@@ -129,26 +133,31 @@ class Descent(Generic[Model]):
             If the loss or a parameter is no longer finite.
         """
         model, optimizer, mean_weight = self.model, self.optimizer, data.mean_weight
+        machine = machine_of(model.parameters)
         self.progress.epoch += 1
-        loss, n_samples, step = 0.0, 0, 0
+        loss: Any = 0.0  # on a device that would have to be waited for, it is looked at once, in the end
+        n_samples, step = 0, 0
         with np.errstate(over="ignore", invalid="ignore"):  # whatever overflows ends in a loss that says so
             for X, y, weight in data.batches(self.batch_size, self.random if self.shuffle else None):
                 step += 1
                 batch_loss = model.loss_and_gradient(X, y, weight, len(y) * mean_weight)
-                if not math.isfinite(batch_loss):
-                    raise self._diverged(step, f"the loss is {batch_loss}")
+                if machine.waits and not math.isfinite(batch_loss):
+                    raise self._diverged(f", step {step} (the loss is {batch_loss})")
                 loss += batch_loss * len(y)
                 n_samples += len(y)
                 optimizer.step(model.parameters, model.gradient)
-            if not np.isfinite(model.parameters).all():
-                raise self._diverged(step, "a parameter is not finite")
-            value = loss / n_samples + model.penalty()
+            loss = float(loss)
+            if not math.isfinite(loss):
+                raise self._diverged(f" (the loss is {loss})")
+            if not machine.xp.isfinite(model.parameters).all():
+                raise self._diverged(f", step {step} (a parameter is not finite)")
+            value: float = loss / n_samples + model.penalty()
         self.progress.loss_curve.append(value)
         return value
 
-    def _diverged(self, step: int, how: str) -> FloatingPointError:
+    def _diverged(self, where: str) -> FloatingPointError:
         return FloatingPointError(
-            f"solver={self.name!r} diverged in epoch {self.progress.epoch}, step {step} ({how}); use a smaller "
+            f"solver={self.name!r} diverged in epoch {self.progress.epoch}{where}; use a smaller "
             f"learning_rate_init than {self.optimizer.learning_rate:.3g}, or scale the features"
         )
 
@@ -199,7 +208,7 @@ class Descent(Generic[Model]):
                     progress.scores.append(score())
                     value = -progress.scores[-1]
                     if value < progress.best:
-                        np.copyto(kept, parameters)
+                        kept[...] = parameters
                 self._judge(value, stopping)
                 if checkpoint is not None:
                     self._save(checkpoint, kept)
@@ -207,7 +216,7 @@ class Descent(Generic[Model]):
         except KeyboardInterrupt:
             progress.ended = INTERRUPTED
         if kept is not None:
-            np.copyto(parameters, kept)
+            parameters[...] = kept
         ending = {
             "max_iter": (stopping.tol == 0, f"max_iter={stopping.max_iter} epochs"),
             "plateau": (True, f"no improvement by {stopping.tol} for {stopping.n_iter_no_change} epochs"),
@@ -227,12 +236,12 @@ class Descent(Generic[Model]):
                 progress.ended = "plateau"
 
     def _save(self, checkpoint: Checkpoint, kept: FloatArray | None) -> None:
-        optimizer = self.optimizer.state()
+        optimizer, to_host = self.optimizer.state(), machine_of(self.model.parameters).to_host
         arrays = {name: value for name, value in optimizer.items() if isinstance(value, np.ndarray)}
         checkpoint.save(
             {
-                "parameters": self.model.parameters,
-                **({} if kept is None else {"kept": kept}),
+                "parameters": to_host(self.model.parameters),
+                **({} if kept is None else {"kept": to_host(kept)}),
                 **{f"optimizer_{name}": value for name, value in arrays.items()},
             },
             {
@@ -245,9 +254,10 @@ class Descent(Generic[Model]):
 
     def _restore(self, saved: SavedState, kept: FloatArray | None) -> None:
         arrays, state = saved
-        np.copyto(self.model.parameters, arrays["parameters"])
+        asarray = machine_of(self.model.parameters).asarray
+        self.model.parameters[...] = asarray(arrays["parameters"])
         if kept is not None:
-            np.copyto(kept, arrays["kept"])
+            kept[...] = asarray(arrays["kept"])
         prefix = "optimizer_"
         moments = {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}
         self.optimizer.restore({**state["optimizer"], **moments})

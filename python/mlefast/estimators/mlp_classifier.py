@@ -8,15 +8,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mlefast.estimators.activations import ACTIVATIONS
+from mlefast.estimators.machines import Machine, to_host
 from mlefast.estimators.network import FloatArray, IntArray, Network, network_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.samples import Source
 from mlefast.estimators.schedules import Schedule
 from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
-from mlefast.estimators.validation import check_parameter, is_count, is_real
+from mlefast.estimators.validation import check_parameter, features_of, is_count, is_real
 
 
 class MLPClassifier(SoftmaxEstimator):
@@ -196,12 +197,11 @@ class MLPClassifier(SoftmaxEstimator):
 
     def _logits(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
-        return network_logits(X, self.coefs_, self.intercepts_, self._fitted_activation)
+        return network_logits(features_of(self, X, reset=False), self.coefs_, self.intercepts_, self._fitted_activation)
 
-    def _new_model(self, dtype: Any, random: np.random.Generator, *, go_on: bool) -> _DeepModel:
+    def _new_model(self, dtype: Any, machine: Machine, random: np.random.Generator, *, go_on: bool) -> _DeepModel:
         sizes = (self.n_features_in_, *map(int, self.hidden_layer_sizes), len(self.classes_))
-        network = Network(sizes, self.activation, dropout=float(self.dropout), dtype=dtype)
+        network = Network(sizes, self.activation, dropout=float(self.dropout), dtype=dtype, machine=machine)
         network.initialize(random)
         if go_on and not network.take(self.coefs_, self.intercepts_):
             raise ValueError(
@@ -236,8 +236,8 @@ class MLPClassifier(SoftmaxEstimator):
 
     def _keep(self, model: _DeepModel, n_iter: int) -> None:
         network = model.network
-        self.coefs_ = [coef.copy() for coef in network.coefs]
-        self.intercepts_ = [intercept.copy() for intercept in network.intercepts]
+        self.coefs_ = [np.array(to_host(coef)) for coef in network.coefs]
+        self.intercepts_ = [np.array(to_host(intercept)) for intercept in network.intercepts]
         self._fitted_activation = network.activation
         self.n_iter_ = n_iter
         self.n_layers_ = len(network.sizes)
@@ -280,7 +280,7 @@ class _DeepModel:
     def gradient(self) -> FloatArray:
         return self.network.gradient
 
-    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> Any:
         return self.network.loss_and_gradient(X, y, sample_weight, total_weight, self._random)
 
     def penalty(self) -> float:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlefast import _core
 from mlefast.estimators.activations import ACTIVATIONS
-from mlefast.estimators.blas import product
+from mlefast.estimators.machines import HOST, Machine, machine_of, moved
 from mlefast.losses import cross_entropy_and_grad
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -37,25 +36,32 @@ class Network:
         The share of hidden units that is silenced in each step, in [0, 1); the others are scaled up for it.
     dtype : dtype
         float32 or float64.
+    machine : Machine, optional
+        Where all of it lives.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str, *, dropout: float = 0.0, dtype: Any) -> None:
+    def __init__(
+        self, sizes: Sequence[int], activation: str, *, dropout: float = 0.0, dtype: Any, machine: Machine = HOST
+    ) -> None:
         self.sizes = tuple(sizes)
         self.activation = activation
         self.dropout = dropout
-        self.parameters = np.zeros(sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)), dtype)
+        self.machine = machine
+        self.parameters: FloatArray = machine.zeros(
+            sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.sizes)), dtype
+        )
         self._make_views()
 
     def __getstate__(self) -> dict[str, Any]:
         # Copied views would no longer be views, and buffers are quickly made again.
-        return {name: getattr(self, name) for name in ("sizes", "activation", "dropout", "parameters")}
+        return {name: getattr(self, name) for name in ("sizes", "activation", "dropout", "machine", "parameters")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._make_views()
 
     def _make_views(self) -> None:
-        self.gradient = np.zeros_like(self.parameters)
+        self.gradient: FloatArray = self.machine.zeros(self.parameters.shape, self.dtype)
         self.coefs, self.intercepts = self._split(self.parameters)
         self._coef_gradients, self._intercept_gradients = self._split(self.gradient)
         self.n_weights = sum(coef.size for coef in self.coefs)
@@ -63,13 +69,13 @@ class Network:
         self._make_buffers(0)
 
     def _make_buffers(self, n_samples: int) -> None:
-        hidden = self.sizes[1:-1]
+        hidden, empty = self.sizes[1:-1], self.machine.empty
         self._values, self._slopes, self._errors = (
-            [np.empty((n_samples, size), self.dtype) for size in hidden] for _ in range(3)
+            [empty((n_samples, size), self.dtype) for size in hidden] for _ in range(3)
         )
-        self._logits = np.empty((n_samples, self.sizes[-1]), self.dtype)
+        self._logits = empty((n_samples, self.sizes[-1]), self.dtype)
         silent = max(hidden, default=0) if self.dropout else 0
-        self._uniform = np.empty((n_samples, silent), self.dtype).reshape(-1)
+        self._uniform = empty((n_samples, silent), self.dtype).reshape(-1)
 
     def _split(self, flat: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
         """Give the views of each layer's weights (inputs, outputs) and intercepts (outputs,)."""
@@ -99,22 +105,22 @@ class Network:
         for layer, coef in enumerate(self.coefs):
             n_in, n_out = coef.shape
             if rectified and layer < len(self.coefs) - 1:
-                coef[...] = random.normal(0.0, np.sqrt(2 / n_in), coef.shape)
+                coef[...] = self.machine.asarray(random.normal(0.0, np.sqrt(2 / n_in), coef.shape))
             else:
                 limit = np.sqrt(6 / (n_in + n_out))
-                coef[...] = random.uniform(-limit, limit, coef.shape)
+                coef[...] = self.machine.asarray(random.uniform(-limit, limit, coef.shape))
 
     def take(self, coefs: Sequence[FloatArray], intercepts: Sequence[FloatArray]) -> bool:
         """Copy parameters of another network, if its layers have the same sizes; return whether they have."""
         if [coef.shape for coef in coefs] != [coef.shape for coef in self.coefs]:
             return False
         for target, source in zip([*self.coefs, *self.intercepts], [*coefs, *intercepts], strict=True):
-            target[...] = source
+            target[...] = moved(source, self.machine)
         return True
 
     def penalty(self, l2: float) -> float:
         r"""Return the logarithm of the prior on the weights: :math:`\lambda/2\,\|W\|^2`."""
-        return 0.5 * l2 * float(np.vdot(self.weights, self.weights)) if l2 else 0.0
+        return 0.5 * l2 * float(self.machine.xp.vdot(self.weights, self.weights)) if l2 else 0.0
 
     def logits(self, X: Any) -> FloatArray:
         """Logits (samples, classes) of features (samples, features), dense or CSR; without dropout."""
@@ -127,8 +133,8 @@ class Network:
         sample_weight: FloatArray | None,
         total_weight: float,
         random: np.random.Generator | None = None,
-    ) -> float:
-        """Return the loss of a batch and write its gradient to `gradient`.
+    ) -> Any:
+        """Return the loss of a batch, a number of the network's machine, and write its gradient to `gradient`.
 
         Parameters
         ----------
@@ -148,26 +154,26 @@ class Network:
         slopes = [slope[:n_samples] for slope in self._slopes]
         errors = [error[:n_samples] for error in self._errors]
         logits = self._logits[:n_samples]
-        activation = ACTIVATIONS[self.activation]
+        activation, machine = ACTIVATIONS[self.activation], self.machine
         for layer, slope in enumerate(slopes):
             values = inputs[layer + 1]
-            product(inputs[layer], self.coefs[layer], values)
+            machine.product(inputs[layer], self.coefs[layer], values)
             uniform = None
             if self.dropout and random is not None:
                 uniform = self._uniform[: values.size]
-                random.random(dtype=self.dtype.type, out=uniform)
-            _core.activate(activation, values, self.intercepts[layer], slope, uniform, self.dropout)
-        product(inputs[-1], self.coefs[-1], logits)
-        _core.activate(_IDENTITY, logits, self.intercepts[-1], None, None, 0.0)
-        loss = _loss(logits, y, sample_weight, total_weight)
+                machine.uniform(random, uniform)
+            machine.activate(activation, values, self.intercepts[layer], slope, uniform, self.dropout)
+        machine.product(inputs[-1], self.coefs[-1], logits)
+        machine.activate(_IDENTITY, logits, self.intercepts[-1], None, None, 0.0)
+        loss = _loss(machine, logits, y, sample_weight, total_weight)
 
         error: FloatArray = logits  # the logits are the loss's gradient now
         for layer in reversed(range(len(self.coefs))):
             passed = slopes[layer] if layer < len(slopes) else None
-            _core.backpropagate(error, passed, self._intercept_gradients[layer])
-            product(inputs[layer].T, error, self._coef_gradients[layer])
+            machine.backpropagate(error, passed, self._intercept_gradients[layer])
+            machine.product(inputs[layer].T, error, self._coef_gradients[layer])
             if layer > 0:
-                product(error, self.coefs[layer].T, errors[layer - 1])
+                machine.product(error, self.coefs[layer].T, errors[layer - 1])
                 error = errors[layer - 1]
         return loss
 
@@ -180,26 +186,31 @@ def network_logits(
     They have the wider one of the dtypes of features and weights. Hidden units exist for some thousand samples at a
     time only.
     """
-    logits = np.empty((X.shape[0], coefs[-1].shape[1]), np.result_type(X.dtype, coefs[-1].dtype))
+    machine = machine_of(X)
+    coefs, intercepts = ([moved(part, machine) for part in parts] for parts in (coefs, intercepts))
+    logits: FloatArray = machine.empty((X.shape[0], coefs[-1].shape[1]), np.result_type(X.dtype, coefs[-1].dtype))
     for start in range(0, X.shape[0], _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
         values = X[some]
         for coef, intercept in zip(coefs[:-1], intercepts[:-1]):
             values = values @ coef
-            _add_and_activate(activation, values, intercept)
-        product(values, coefs[-1], logits[some])
-        _add_and_activate("identity", logits[some], intercepts[-1])
+            _add_and_activate(machine, activation, values, intercept)
+        machine.product(values, coefs[-1], logits[some])
+        _add_and_activate(machine, "identity", logits[some], intercepts[-1])
     return logits
 
 
-def _add_and_activate(activation: str, values: FloatArray, intercept: FloatArray) -> None:
-    _core.activate(ACTIVATIONS[activation], values, np.ascontiguousarray(intercept, values.dtype), None, None, 0.0)
+def _add_and_activate(machine: Machine, activation: str, values: FloatArray, intercept: FloatArray) -> None:
+    bias = machine.xp.ascontiguousarray(intercept, values.dtype)
+    machine.activate(ACTIVATIONS[activation], values, bias, None, None, 0.0)
 
 
-def _loss(logits: FloatArray, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+def _loss(
+    machine: Machine, logits: FloatArray, y: IntArray, sample_weight: FloatArray | None, total_weight: float
+) -> Any:
     """Overwrite logits with the gradient of the weighted loss, and return that."""
     if sample_weight is None:
         loss, _ = cross_entropy_and_grad(logits, y, reduction="sum", denominator=total_weight, out=logits)
-        return float(loss)
+        return machine.number(loss)
     losses, _ = cross_entropy_and_grad(logits, y, reduction="none", upstream=sample_weight / total_weight, out=logits)
-    return float(np.dot(losses.astype(np.float64), sample_weight) / total_weight)
+    return machine.total(losses, sample_weight) / total_weight

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlefast.derivatives import softmax_vjp
-from mlefast.estimators.blas import product
+from mlefast.estimators.machines import HOST, Machine, machine_of
 from mlefast.losses import cross_entropy_and_grad
 from mlefast.softmax import softmax
 
@@ -31,7 +31,15 @@ class LinearObjective:
     """
 
     def __init__(
-        self, n_features: int, n_classes: int, *, fit_intercept: bool, l2: float, l1: float = 0.0, dtype: Any
+        self,
+        n_features: int,
+        n_classes: int,
+        *,
+        fit_intercept: bool,
+        l2: float,
+        l1: float = 0.0,
+        dtype: Any,
+        machine: Machine = HOST,
     ) -> None:
         self.n_classes = n_classes
         self.n_outputs = 1 if n_classes == 2 else n_classes
@@ -40,8 +48,9 @@ class LinearObjective:
         self.l2 = l2
         self.l1 = l1
         self.dtype = np.dtype(dtype)
-        self._logits = np.empty((0, n_classes), self.dtype)
-        self._product = np.empty((self.n_outputs, n_features), self.dtype)
+        self.machine = machine
+        self._logits: FloatArray = machine.empty((0, n_classes), self.dtype)
+        self._product = machine.empty((self.n_outputs, n_features), self.dtype)
 
     @property
     def n_weights(self) -> int:
@@ -61,8 +70,9 @@ class LinearObjective:
     def penalty(self, parameters: FloatArray) -> float:
         """Return the prior's share of the objective."""
         weights = parameters[: self.n_weights]
-        value = 0.5 * self.l2 * float(np.vdot(weights, weights)) if self.l2 else 0.0
-        return value + self.l1 * float(np.abs(weights).sum(dtype=np.float64)) if self.l1 else value
+        xp = machine_of(weights).xp
+        value = 0.5 * self.l2 * float(xp.vdot(weights, weights)) if self.l2 else 0.0
+        return value + self.l1 * float(xp.abs(weights).sum(dtype=np.float64)) if self.l1 else value
 
     def loss_and_gradient(
         self,
@@ -72,12 +82,13 @@ class LinearObjective:
         sample_weight: FloatArray | None,
         total_weight: float,
         gradient: FloatArray,
-    ) -> float:
-        """Write the gradient of the loss of samples, without the prior; return the loss.
+    ) -> Any:
+        """Write the gradient of the loss of samples, without the prior; return the loss, a number of the machine.
 
         Parameters
         ----------
         parameters : ndarray, shape (size,)
+            The machine's or the host's.
         X : ndarray or CSR array, shape (samples, features)
         y : ndarray of int64, shape (samples,)
             Class indices.
@@ -85,19 +96,18 @@ class LinearObjective:
         total_weight : float
             What the sum over the samples is divided by.
         gradient : ndarray, shape (size,)
-            Is overwritten.
+            The machine's; is overwritten.
         """
         weights, intercepts = self._converted(parameters)
         coef_gradient, intercept_gradient = self.split(gradient)
-        loss = 0.0
+        loss: Any = 0.0
+        machine = self.machine
         for some in self._pieces(X.shape[0]):
-            logits = linear_logits(X[some], weights, intercepts, self._logits_for(len(y[some])))
+            logits = linear_logits(X[some], weights, intercepts, self._logits_for(len(y[some])), machine)
             factor = 1 / total_weight if sample_weight is None else sample_weight[some] / total_weight
             # Losses are rounded one by one and added in float64: the sum of many would be known to 7 digits only.
             losses, _ = cross_entropy_and_grad(logits, y[some], reduction="none", upstream=factor, out=logits)
-            loss += (
-                float(np.sum(losses, dtype=np.float64)) if sample_weight is None else _dot(losses, sample_weight[some])
-            )
+            loss += machine.total(losses, None if sample_weight is None else sample_weight[some])
             self._back(logits, X[some], some.start == 0, coef_gradient, intercept_gradient)
         return loss / total_weight
 
@@ -108,7 +118,7 @@ class LinearObjective:
         return Curvature(self, np.array(parameters), X, sample_weight, total_weight)
 
     def _converted(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-        return self.split(parameters.astype(self.dtype, copy=False))
+        return self.split(self.machine.asarray(parameters.astype(self.dtype, copy=False)))
 
     def _pieces(self, n_samples: int) -> Iterator[slice]:
         rows = max(1, _LOGITS // self.n_classes)
@@ -116,7 +126,7 @@ class LinearObjective:
 
     def _logits_for(self, n_samples: int) -> FloatArray:
         if n_samples > len(self._logits):
-            self._logits = np.empty((n_samples, self.n_classes), self.dtype)
+            self._logits = self.machine.empty((n_samples, self.n_classes), self.dtype)
         return self._logits[:n_samples]
 
     def _back(
@@ -125,8 +135,10 @@ class LinearObjective:
         """Write (or add, after the first piece) what errors of the logits mean for the parameters."""
         errors = errors[:, 1:] if self.n_outputs == 1 else errors
         # A sparse factor must come first.
-        slope = product(errors.T, X, self._product) if isinstance(X, np.ndarray) else (X.T @ errors).T
-        sums = np.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
+        machine = self.machine
+        is_dense = isinstance(X, machine.xp.ndarray)
+        slope = machine.product(errors.T, X, self._product) if is_dense else (X.T @ errors).T
+        sums = machine.xp.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
         if first:
             coef_gradient[...] = slope
         else:
@@ -156,40 +168,42 @@ class Curvature:
             self._probabilities = [self._compute(some) for some in objective._pieces(X.shape[0])]
 
     def _compute(self, some: slice) -> FloatArray:
-        logits = linear_logits(self._X[some], *self._objective._converted(self._parameters))
+        of = self._objective
+        logits = linear_logits(self._X[some], *of._converted(self._parameters), machine=of.machine)
         probabilities: FloatArray = softmax(logits, out=logits)
         return probabilities
 
     def times(self, vector: FloatArray) -> FloatArray:
-        """Return the product with a vector in the shape of the parameters, in float64."""
+        """Return the product with a vector in the shape of the parameters, in float64; both are the host's."""
         objective, X = self._objective, self._X
         weights, intercepts = objective._converted(vector)
-        result = np.empty(objective.size)
+        result = objective.machine.empty(objective.size, np.float64)
         into = objective.split(result)
         for i, some in enumerate(objective._pieces(X.shape[0])):
             probabilities = self._probabilities[i] if self._probabilities is not None else self._compute(some)
-            moved = linear_logits(X[some], weights, intercepts, objective._logits_for(len(probabilities)))
+            buffer = objective._logits_for(len(probabilities))
+            moved = linear_logits(X[some], weights, intercepts, buffer, objective.machine)
             softmax_vjp(probabilities, moved, out=moved)
             moved *= 1 / self._total_weight if self._weight is None else self._weight[some] / self._total_weight
             objective._back(moved, X[some], i == 0, *into)
-        return result
+        product: FloatArray = objective.machine.to_host(result)
+        return product
 
 
-def linear_logits(X: Any, coef: FloatArray, intercept: FloatArray | None, out: FloatArray | None = None) -> FloatArray:
+def linear_logits(
+    X: Any, coef: FloatArray, intercept: FloatArray | None, out: FloatArray | None = None, machine: Machine = HOST
+) -> FloatArray:
     """Logits (samples, classes) of a linear model with (classes or 1, features) coefficients.
 
     With one row of coefficients it is the logit of the second class, and that of the first is 0.
     """
     n_outputs = coef.shape[0]
     if out is None:
-        out = np.empty((X.shape[0], max(2, n_outputs)), coef.dtype)
+        logits: FloatArray = machine.empty((X.shape[0], max(2, n_outputs)), coef.dtype)
+        out = logits
     if n_outputs == 1:
         out[:, 0] = 0
-    product(X, coef.T, out[:, -n_outputs:])
+    machine.product(X, coef.T, out[:, -n_outputs:])
     if intercept is not None:
         out[:, -n_outputs:] += intercept
     return out
-
-
-def _dot(losses: FloatArray, weight: FloatArray) -> float:
-    return float(np.dot(losses.astype(np.float64), weight))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlefast import _core
+from mlefast.estimators.machines import machine_of
 
 FloatArray = npt.NDArray[np.floating[Any]]
 State = dict[str, Any]
@@ -45,8 +45,9 @@ class _Rule:
 
     def __init__(self, like: FloatArray, n_weights: int | None) -> None:
         self.n_weights = like.size if n_weights is None else n_weights
+        self.machine = machine_of(like)
         for name in self._arrays:
-            setattr(self, name, np.zeros(like.size, like.dtype))
+            setattr(self, name, self.machine.zeros(like.size, like.dtype))
 
     def state(self) -> State:
         """Give a copy of all that the next step depends on, besides what the rule was made with.
@@ -54,9 +55,9 @@ class _Rule:
         Returns
         -------
         dict
-            Arrays of the size and dtype of the parameters, and numbers; what :meth:`restore` takes.
+            Arrays of the host, of the size and dtype of the parameters, and numbers; what :meth:`restore` takes.
         """
-        arrays: State = {name: getattr(self, name).copy() for name in self._arrays}
+        arrays: State = {name: np.array(self.machine.to_host(getattr(self, name))) for name in self._arrays}
         return arrays | {name: getattr(self, name) for name in self._numbers}
 
     def restore(self, state: State) -> None:
@@ -82,7 +83,7 @@ class _Rule:
                     f"state[{name!r}]: received {given.dtype}{given.shape}; accepted: {own.dtype}{own.shape}"
                 )
         for name in self._arrays:
-            np.copyto(getattr(self, name), state[name])
+            getattr(self, name)[...] = self.machine.asarray(np.asarray(state[name]))
         for name, kind in self._numbers.items():
             setattr(self, name, kind(state[name]))
 
@@ -142,7 +143,7 @@ class SGD(_Rule):
         gradient : ndarray, C-contiguous, of the same size and dtype
             That of the loss alone.
         """
-        _core.sgd_step(
+        self.machine.sgd_step(
             parameters,
             gradient,
             self.velocity,
@@ -220,7 +221,7 @@ class AdamW(_Rule):
         gradient : ndarray, C-contiguous, of the same size and dtype
             That of the loss alone.
         """
-        _core.adamw_step(
+        self.machine.adamw_step(
             parameters,
             gradient,
             self.mean,

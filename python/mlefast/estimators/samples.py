@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mlefast import _core
+from mlefast.estimators.machines import machine_of, moved
 from mlefast.estimators.objective import FloatArray, IntArray
 
 Random = np.random.Generator
@@ -33,7 +33,10 @@ class Source(Protocol):
 
 
 class Samples(NamedTuple):
-    """The data of a fit in memory (or mapped into it): features, class indices, and weights if they are not all 1."""
+    """The data of a fit in memory (or mapped into it): features, class indices, and weights if they are not all 1.
+
+    All lie on one machine.
+    """
 
     X: Any
     y: IntArray
@@ -42,7 +45,7 @@ class Samples(NamedTuple):
     @property
     def total_weight(self) -> float:
         """The number of samples, or the sum of their weights."""
-        return float(len(self.y)) if self.weight is None else float(np.sum(self.weight, dtype=np.float64))
+        return float(len(self.y)) if self.weight is None else float(machine_of(self.weight).total(self.weight))
 
     @property
     def mean_weight(self) -> float:
@@ -51,6 +54,7 @@ class Samples(NamedTuple):
 
     def take(self, chosen: IntArray) -> Samples:
         """Copy some of them."""
+        chosen = moved(chosen, machine_of(self.X))
         return Samples(self.X[chosen], self.y[chosen], None if self.weight is None else self.weight[chosen])
 
     def batches(self, batch_size: int, random: Random | None) -> Iterator[Batch]:
@@ -62,14 +66,15 @@ class Samples(NamedTuple):
                 some = slice(first, first + batch_size)
                 yield Batch(self.X[some], self.y[some], None if self.weight is None else self.weight[some])
             return
-        order = random.permutation(n_samples)
-        dense = isinstance(self.X, np.ndarray)
-        buffer = np.empty((batch_size, self.X.shape[1]), self.X.dtype) if dense else None
+        machine = machine_of(self.X)
+        order = machine.asarray(random.permutation(n_samples))
+        dense = isinstance(self.X, machine.xp.ndarray)
+        buffer = machine.empty((batch_size, self.X.shape[1]), self.X.dtype) if dense else None
         for first in range(0, n_samples, batch_size):
             chosen = order[first : first + batch_size]
             if buffer is not None:
                 X = buffer[: len(chosen)]
-                _core.take_rows(self.X, chosen, X)
+                machine.take_rows(self.X, chosen, X)
             else:
                 X = self.X[chosen]
             yield Batch(X, self.y[chosen], None if self.weight is None else self.weight[chosen])
@@ -135,5 +140,6 @@ def as_stream(stream: Any) -> Any:
 
 def sum_of_squares(X: Any) -> float:
     """Sum the squares of all features, dense or sparse."""
-    values = X if isinstance(X, np.ndarray) else X.data
-    return float(sum(np.vdot(part, part) for part in np.array_split(values, 1 + values.size // 2**24)))
+    xp = machine_of(X).xp
+    values = X if isinstance(X, xp.ndarray) else X.data
+    return float(sum(xp.vdot(part, part) for part in xp.array_split(values, 1 + values.size // 2**24)))

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mlefast.estimators.blas import blas_on_one_thread
+from mlefast._backends import on_host
 from mlefast.estimators.checkpoint import Checkpoint
 from mlefast.estimators.descent import Descent, Fit
 from mlefast.estimators.inference import MaximumLikelihoodResult, maximum_likelihood_statistics
+from mlefast.estimators.machines import Machine, machine_of, to_host
 from mlefast.estimators.objective import FloatArray, IntArray, LinearObjective, linear_logits
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.samples import Samples, Source, StreamSamples, sum_of_squares
 from mlefast.estimators.schedules import Schedule
 from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
 from mlefast.estimators.solvers import Problem, lbfgs, newton_cg
-from mlefast.estimators.validation import check_parameter, class_codes, is_real
+from mlefast.estimators.validation import check_parameter, class_codes, features_of, is_real
 
 _FULL_BATCH = {"lbfgs": lbfgs, "newton-cg": newton_cg}
 _PENALTIES = ("l2", "l1", "elasticnet", None)
@@ -216,6 +217,7 @@ class SoftmaxClassifier(SoftmaxEstimator):
             raise ValueError(
                 f"class_weight: received {self.class_weight!r}; accepted: None: weighted classes are not a likelihood"
             )
+        on_host(X, "statistics")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
         weight = None
         if sample_weight is not None:
@@ -239,9 +241,11 @@ class SoftmaxClassifier(SoftmaxEstimator):
 
     def _logits(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False)
+        X = features_of(self, X, reset=False)
+        machine = machine_of(X)
         dtype = np.result_type(X.dtype, self.coef_.dtype)
-        return linear_logits(X.astype(dtype, copy=False), self.coef_.astype(dtype), self.intercept_.astype(dtype))
+        coef, intercept = (machine.asarray(part.astype(dtype)) for part in (self.coef_, self.intercept_))
+        return linear_logits(X.astype(dtype, copy=False), coef, intercept, machine=machine)
 
     def _priors(self, total_weight: float) -> tuple[float, float]:
         """Return the strengths of the L2 and L1 prior per sample."""
@@ -249,10 +253,16 @@ class SoftmaxClassifier(SoftmaxEstimator):
         share = {"l1": 1.0, "elasticnet": float(self.l1_ratio)}.get(self.penalty or "", 0.0)
         return (1 - share) * strength, share * strength
 
-    def _objective(self, dtype: Any, total_weight: float) -> LinearObjective:
+    def _objective(self, dtype: Any, machine: Machine, total_weight: float) -> LinearObjective:
         l2, l1 = self._priors(total_weight)
         return LinearObjective(
-            self.n_features_in_, len(self.classes_), fit_intercept=self.fit_intercept, l2=l2, l1=l1, dtype=dtype
+            self.n_features_in_,
+            len(self.classes_),
+            fit_intercept=self.fit_intercept,
+            l2=l2,
+            l1=l1,
+            dtype=dtype,
+            machine=machine,
         )
 
     def _start(self, objective: LinearObjective, *, go_on: bool) -> FloatArray:
@@ -275,16 +285,17 @@ class SoftmaxClassifier(SoftmaxEstimator):
     ) -> tuple[Any, Fit]:
         if self.solver not in _FULL_BATCH:
             return super()._minimise(data, validation, random, checkpoint, go_on=go_on)
-        objective = self._objective(data.X.dtype, data.total_weight)
+        machine = machine_of(data.X)
+        objective = self._objective(data.X.dtype, machine, data.total_weight)
         start = self._start(objective, go_on=go_on)
         minimise = partial(_FULL_BATCH[self.solver], max_iter=self.max_iter, tol=self.tol, checkpoint=checkpoint)
-        with self._watching(self.solver) as watch, blas_on_one_thread():
+        with self._watching(self.solver) as watch, machine.one_thread():
             fit = minimise(Problem(objective, data), start, watch=watch)
         return _LinearModel(objective, fit.parameters), fit
 
-    def _new_model(self, dtype: Any, random: np.random.Generator, *, go_on: bool) -> _LinearModel:
-        objective = self._objective(dtype, 1.0)
-        return _LinearModel(objective, self._start(objective, go_on=go_on).astype(dtype))
+    def _new_model(self, dtype: Any, machine: Machine, random: np.random.Generator, *, go_on: bool) -> _LinearModel:
+        objective = self._objective(dtype, machine, 1.0)
+        return _LinearModel(objective, machine.asarray(self._start(objective, go_on=go_on).astype(dtype)))
 
     def _new_optimizer(self, model: _LinearModel, data: Source, n_samples: float | None) -> Optimizer:
         objective, rate = model.objective, self.learning_rate_init
@@ -316,10 +327,10 @@ class SoftmaxClassifier(SoftmaxEstimator):
 
     def _model_logits(self, model: _LinearModel, X: Any) -> FloatArray:
         weights, intercepts = model.objective.split(model.parameters)
-        return linear_logits(X, weights, intercepts)
+        return linear_logits(X, weights, intercepts, machine=model.objective.machine)
 
     def _keep(self, model: _LinearModel, n_iter: int) -> None:
-        weights, intercepts = model.objective.split(model.parameters)
+        weights, intercepts = model.objective.split(to_host(model.parameters))
         self.coef_ = np.array(weights)
         self.intercept_ = np.zeros(len(weights)) if intercepts is None else np.array(intercepts)
         self.n_iter_ = n_iter
@@ -347,9 +358,9 @@ class _LinearModel:
     def __init__(self, objective: LinearObjective, parameters: FloatArray) -> None:
         self.objective = objective
         self.parameters = parameters
-        self.gradient = np.empty_like(parameters)
+        self.gradient = objective.machine.empty(parameters.shape, parameters.dtype)
 
-    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> float:
+    def loss_and_gradient(self, X: Any, y: IntArray, sample_weight: FloatArray | None, total_weight: float) -> Any:
         return self.objective.loss_and_gradient(self.parameters, X, y, sample_weight, total_weight, self.gradient)
 
     def penalty(self) -> float:

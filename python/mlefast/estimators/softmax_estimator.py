@@ -15,18 +15,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
-from mlefast.estimators.blas import blas_on_one_thread
 from mlefast.estimators.checkpoint import Checkpoint, data_fingerprint
 from mlefast.estimators.descent import INTERRUPTED, Descent, Fit, Stopping, Trainable, Watcher
+from mlefast.estimators.machines import Machine, machine_of, moved, to_host
 from mlefast.estimators.objective import FloatArray, IntArray
 from mlefast.estimators.optimizers import Optimizer
 from mlefast.estimators.progress import progress
 from mlefast.estimators.samples import Batch, Samples, Source, StreamSamples, as_stream
 from mlefast.estimators.schedules import SCHEDULES, Schedule, make_schedule
-from mlefast.estimators.validation import check_parameter, class_codes, is_count, is_real, weight_of_samples
+from mlefast.estimators.validation import (
+    check_parameter,
+    class_codes,
+    is_count,
+    is_real,
+    labelled_of,
+    weight_of_samples,
+)
 from mlefast.losses import cross_entropy
 from mlefast.softmax import log_softmax, softmax
 
@@ -76,8 +82,8 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Logits (samples, classes)."""
 
     @abstractmethod
-    def _new_model(self, dtype: Any, random: np.random.Generator, *, go_on: bool) -> Trainable:
-        """Make what descent trains, from the last solution if it is to go on."""
+    def _new_model(self, dtype: Any, machine: Machine, random: np.random.Generator, *, go_on: bool) -> Trainable:
+        """Make what descent trains on a machine, from the last solution if it is to go on."""
 
     @abstractmethod
     def _new_optimizer(self, model: Any, data: Source, n_samples: float | None) -> Optimizer: ...
@@ -96,9 +102,9 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         ----------
         X : array_like or sparse matrix of float32 or float64, shape (n_samples, n_features)
             Features; computed in their own precision, other dtypes in float64. Arrays that are mapped into memory are
-            not copied.
+            not copied. A CuPy array is fitted on its GPU, with products by cuBLAS.
         y : array_like, shape (n_samples,)
-            Labels: numbers or strings.
+            Labels: numbers or strings, or a CuPy array of numbers.
         sample_weight : array_like, shape (n_samples,), optional
             A factor for each sample.
 
@@ -181,18 +187,19 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise ValueError("stream: received no batch; accepted: batches (X, y)")
         X, _ = self._validated(*first[:2], reset=True)
         go_on = self._goes_on(before)
-        source = StreamSamples(stream, partial(self._batch, dtype=X.dtype))
+        machine = machine_of(X)
+        source = StreamSamples(stream, partial(self._batch, dtype=X.dtype, machine=machine))
         checkpoint = self._open_checkpoint(
             lambda: f"{type(stream).__name__} {getattr(stream, 'name', '')} {X.shape[1]} {self.classes_.tolist()}"
         )
         held_out = None
         if validation is not None:
-            held_out = Samples(*self._batch(validation, dtype=X.dtype))
+            held_out = Samples(*self._batch(validation, dtype=X.dtype, machine=machine))
         self.loss_curve_ = []
         self.validation_scores_ = None
         random = self._generator(checkpoint)
         n_samples = getattr(stream, "n_samples", None)
-        self._finish(*self._descend(source, n_samples, X.dtype, held_out, random, checkpoint, go_on=go_on))
+        self._finish(*self._descend(source, n_samples, X, held_out, random, checkpoint, go_on=go_on))
         return self
 
     def partial_fit(self: Self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
@@ -229,17 +236,20 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         data = self._samples(X, codes, sample_weight)
         if not hasattr(self, "_descent"):
             random = self._generator(None)
-            model = self._new_model(X.dtype, random, go_on=not first)
+            model = self._new_model(X.dtype, machine_of(X), random, go_on=not first)
             self._descent = self._new_descent(model, data, data.total_weight, random)
             if first:
                 self.loss_curve_ = []
                 self.validation_scores_ = None
             self._descent.progress.loss_curve = self.loss_curve_
         descent = self._descent
-        X = X.astype(descent.model.parameters.dtype, copy=False)
+        parameters = descent.model.parameters
+        machine = machine_of(parameters)
+        X = X.astype(parameters.dtype, copy=False)
+        data = Samples(*(moved(part, machine) for part in data._replace(X=X)))
         self._renew_prior(descent, data.total_weight)
-        with self._watching(descent.name) as watch, blas_on_one_thread():
-            value = descent.epoch(data._replace(X=X))
+        with self._watching(descent.name) as watch, machine.one_thread():
+            value = descent.epoch(data)
             watch(len(self.loss_curve_), value)
         self._keep(descent.model, len(self.loss_curve_))
         return self
@@ -251,7 +261,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the most probable label of each sample, shape (n_samples,)."""
-        winners = np.argmax(self._logits(X), axis=1)
+        winners = to_host(self._logits(X).argmax(axis=1))
         labels: npt.NDArray[Any] = self.classes_[winners]
         return labels
 
@@ -270,10 +280,16 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def log_likelihood(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the log-likelihood of labelled samples, in nats: the (weighted) sum of log P(y | x)."""
         logits = self._logits(X)
-        losses = cross_entropy(logits, class_codes(np.asarray(y), self.classes_), reduction="none")
+        codes = class_codes(np.asarray(to_host(y)), self.classes_)
+        machine = machine_of(logits)
+        losses = to_host(cross_entropy(logits, machine.asarray(codes), reduction="none"))
         if sample_weight is not None:
-            losses = losses * _check_sample_weight(sample_weight, X, dtype=np.float64)
+            losses = losses * _check_sample_weight(to_host(sample_weight), codes, dtype=np.float64)
         return -float(np.sum(losses, dtype=np.float64))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the (weighted) share of samples whose most probable label is theirs."""
+        return float(super().score(X, to_host(y), sample_weight=to_host(sample_weight)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -285,11 +301,9 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         return self.warm_start and same_classes and self._has_shape_of_solution()
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=reset)
-        check_classification_targets(y)
-        return X, y
+        return labelled_of(self, X, y, reset=reset)
 
-    def _batch(self, received: Any, *, dtype: Any) -> Batch:
+    def _batch(self, received: Any, *, dtype: Any, machine: Machine) -> Batch:
         """Check and encode what a stream yields."""
         if not isinstance(received, (tuple, list)) or len(received) not in (2, 3):
             raise TypeError(
@@ -298,28 +312,30 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         X, y = self._validated(*received[:2], reset=False)
         codes = class_codes(y, self.classes_)
         weight = received[2] if len(received) == 3 else None
-        return Batch(X.astype(dtype, copy=False), codes, self._weights(X, codes, weight))
+        return self._on(machine, X.astype(dtype, copy=False), codes, weight)
 
-    def _weights(self, X: Any, codes: IntArray, sample_weight: Any) -> FloatArray | None:
-        return weight_of_samples(X, codes, self.classes_, sample_weight, self.class_weight)
+    def _on(self, machine: Machine, X: Any, codes: IntArray, sample_weight: Any) -> Batch:
+        weight = weight_of_samples(codes, self.classes_, sample_weight, self.class_weight, dtype=X.dtype)
+        return Batch(moved(X, machine), machine.asarray(codes), None if weight is None else machine.asarray(weight))
 
     def _samples(self, X: Any, codes: IntArray, sample_weight: Any) -> Samples:
-        data = Samples(X, codes, self._weights(X, codes, sample_weight))
+        data = Samples(*self._on(machine_of(X), X, codes, sample_weight))
         if not data.total_weight > 0:
             raise ValueError(f"sample_weight: received weights that sum to {data.total_weight}; accepted: a sum > 0")
         return data
 
     def _set_aside(self, data: Samples, random: np.random.Generator) -> tuple[Samples, Samples]:
+        labels = to_host(data.y)
         try:
             parts = train_test_split(
-                np.arange(len(data.y)),
+                np.arange(len(labels)),
                 test_size=self.validation_fraction,
-                stratify=data.y,
+                stratify=labels,
                 random_state=int(random.integers(2**31)),
             )
         except ValueError as error:
             raise ValueError(
-                f"validation_fraction: received {self.validation_fraction} with {len(data.y)} samples of "
+                f"validation_fraction: received {self.validation_fraction} with {len(labels)} samples of "
                 f"{len(self.classes_)} classes; accepted: a share that has samples of each class ({error})"
             ) from error
         train, test = (data.take(np.sort(part)) for part in parts)
@@ -336,27 +352,28 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         *,
         go_on: bool,
     ) -> tuple[Any, Fit]:
-        return self._descend(data, data.total_weight, data.X.dtype, validation, random, checkpoint, go_on=go_on)
+        return self._descend(data, data.total_weight, data.X, validation, random, checkpoint, go_on=go_on)
 
     def _descend(
         self,
         data: Source,
         n_samples: float | None,
-        dtype: Any,
+        like: Any,
         validation: Samples | None,
         random: np.random.Generator,
         checkpoint: Checkpoint | None,
         *,
         go_on: bool,
     ) -> tuple[Any, Fit]:
-        model = self._new_model(dtype, random, go_on=go_on)
+        machine = machine_of(like)
+        model = self._new_model(like.dtype, machine, random, go_on=go_on)
         descent = self._new_descent(model, data, n_samples, random)
         self.loss_curve_ = descent.progress.loss_curve
         if validation is not None:
             self.validation_scores_ = descent.progress.scores
         stopping = Stopping(self.max_iter, self.tol, self.n_iter_no_change, self.learning_rate == "adaptive")
         score = None if validation is None else partial(self._score, model, validation)
-        with self._watching(self.solver) as watch, blas_on_one_thread():
+        with self._watching(self.solver) as watch, machine.one_thread():
             return model, descent.run(data, stopping, watch, score=score, checkpoint=checkpoint)
 
     def _new_descent(
@@ -376,8 +393,8 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Adapt the prior of another call of partial_fit to its samples."""
 
     def _score(self, model: Any, data: Samples) -> float:
-        winners = np.argmax(self._model_logits(model, data.X), axis=1)
-        return float(np.average(winners == data.y, weights=data.weight))
+        hits = self._model_logits(model, data.X).argmax(axis=1) == data.y
+        return float(np.average(to_host(hits), weights=to_host(data.weight)))
 
     @contextmanager
     def _watching(self, solver: str) -> Iterator[Watcher]:

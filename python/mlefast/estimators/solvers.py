@@ -31,8 +31,10 @@ class Problem:
     def smooth(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Return the objective without its L1 part, and the gradient of that."""
         objective, data = self.objective, self.data
-        gradient = np.empty(objective.size)
-        value = objective.loss_and_gradient(parameters, data.X, data.y, data.weight, self.total_weight, gradient)
+        machine = objective.machine
+        into = machine.empty(objective.size, np.float64)
+        value = float(objective.loss_and_gradient(parameters, data.X, data.y, data.weight, self.total_weight, into))
+        gradient: FloatArray = machine.to_host(into)
         weights = parameters[: objective.n_weights]
         if objective.l2:
             value += 0.5 * objective.l2 * float(np.vdot(weights, weights))
@@ -70,17 +72,18 @@ class Preconditioner:
         objective, data = problem.objective, problem.data
         self._shape = objective.n_outputs, objective.n_features + objective.fit_intercept
         self._objective = objective
-        X = data.X
-        root = None if data.weight is None else np.sqrt(data.weight).astype(X.dtype)
+        X, machine = data.X, objective.machine
+        dense = machine.xp.ndarray
+        root = None if data.weight is None else machine.xp.sqrt(data.weight).astype(X.dtype)
         if root is not None:
-            X = X * root[:, None] if isinstance(X, np.ndarray) else X.multiply(root[:, None]).tocsr()
+            X = X * root[:, None] if isinstance(X, dense) else X.multiply(root[:, None]).tocsr()
         gram = X.T @ X
         n_features = objective.n_features
         full = np.empty((self._shape[1],) * 2)
-        full[:n_features, :n_features] = gram if isinstance(gram, np.ndarray) else gram.toarray()
+        full[:n_features, :n_features] = machine.to_host(gram) if isinstance(gram, dense) else gram.toarray()
         if objective.fit_intercept:
-            ones = np.ones(X.shape[0], X.dtype) if root is None else root
-            full[n_features, :n_features] = full[:n_features, n_features] = X.T @ ones
+            ones = machine.xp.ones(X.shape[0], X.dtype) if root is None else root
+            full[n_features, :n_features] = full[:n_features, n_features] = machine.to_host(X.T @ ones)
             full[n_features, n_features] = problem.total_weight
         full *= self._SHARE / objective.n_classes / problem.total_weight
         diagonal = np.einsum("ii->i", full)
@@ -93,7 +96,7 @@ class Preconditioner:
         """Whether it costs less than the evaluations that it spares."""
         n_features, X = problem.objective.n_features, problem.data.X
         evaluation = 4 * X.shape[0] * n_features * problem.objective.n_outputs
-        if not isinstance(X, np.ndarray):
+        if not isinstance(X, problem.objective.machine.xp.ndarray):
             evaluation = int(evaluation * (X.nnz / (X.shape[0] * n_features)))
             n_products = X.nnz**2 / X.shape[0]
         else:

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from mlefast.calibration import fit_temperature
+from mlefast.estimators.machines import to_host
 from mlefast.estimators.validation import class_codes
 from mlefast.softmax import log_softmax, softmax
 
@@ -76,7 +77,7 @@ class TemperatureCalibrator(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         logits = self._logits(X)
         self.classes_ = self.estimator.classes_
         self.temperature_ = fit_temperature(
-            logits, class_codes(np.asarray(y), self.classes_), sample_weight=sample_weight
+            logits, class_codes(np.asarray(to_host(y)), self.classes_), sample_weight=to_host(sample_weight)
         )
         return self
 
@@ -101,9 +102,9 @@ class TemperatureCalibrator(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
     def _logits(self, X: Any) -> FloatArray:
         if hasattr(self.estimator, "predict_log_proba"):
-            logits = np.asarray(self.estimator.predict_log_proba(X))
+            logits = np.asarray(to_host(self.estimator.predict_log_proba(X)))
         elif hasattr(self.estimator, "decision_function"):
-            logits = np.asarray(self.estimator.decision_function(X))
+            logits = np.asarray(to_host(self.estimator.decision_function(X)))
         else:
             raise TypeError(
                 f"estimator: received {type(self.estimator).__name__}; accepted: a classifier with predict_log_proba "
