@@ -7,14 +7,14 @@
 namespace mlefast {
 namespace {
 
-// How a side of c is cut: depends on sizes alone, never on threads. A tile below 64 rows or columns would spend its
-// time on packing the other factor; one below a million multiply-adds (about 40 us) on waking a thread.
-constexpr int64_t least_side = 64, tile_multiply_adds = 1 << 20;
+// How a side of c is cut: by sizes and the machine, never by how many threads a call may use. Each tile packs both of
+// its factors again, so there are no more tiles than processors, and none below two million multiply-adds (about 50 us).
+constexpr int64_t least_side = 32, tile_multiply_adds = 1 << 21;
 
 struct Cut {
   int64_t size, count;
   Cut(int64_t side, int64_t wanted) {
-    const int64_t parts = std::clamp<int64_t>(std::min(wanted, side / least_side), 1, side);
+    const int64_t parts = std::max<int64_t>(std::min(wanted, side / least_side), 1);
     size = ((side + parts - 1) / parts + 15) / 16 * 16;  // whole vectors of c, and cache lines of its own
     count = (side + size - 1) / size;
   }
@@ -24,7 +24,7 @@ struct Cut {
 
 template <class T> void multiply(Gemm<T>* gemm, const Product<T>& p) {
   const double work = static_cast<double>(p.rows) * static_cast<double>(p.inner) * static_cast<double>(p.columns);
-  const auto tiles = static_cast<int64_t>(std::clamp(work / tile_multiply_adds, 1.0, 256.0));
+  const auto tiles = static_cast<int64_t>(std::clamp(work / tile_multiply_adds, 1.0, double(processors())));
   const bool tall = p.rows >= p.columns;
   const int64_t longer = std::max(p.rows, p.columns), shorter = std::min(p.rows, p.columns);
   const Cut along(longer, tiles), across(shorter, tiles / along.count);

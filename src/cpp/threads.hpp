@@ -13,6 +13,9 @@ int thread_limit();
 // 0 restores the default.
 void set_thread_limit(int threads);
 
+// What the affinity mask and the control group left this process when it started, whatever was asked for since.
+int processors();
+
 // "openmp" or "none".
 const char* threading_layer();
 
