@@ -81,8 +81,8 @@ def solvers(rounds: int) -> None:
     fits["mlefast adamw, cosine, 30 epochs"] = lambda: SoftmaxClassifier(
         solver="adamw", learning_rate="cosine", learning_rate_init=0.005, max_iter=30, tol=0, random_state=0
     )
-    for solver in ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"):
-        most = 100 if solver in ("sag", "saga") else 1000
+    for solver in ("lbfgs", "newton-cg", "newton-cholesky", "saga"):
+        most = 50 if solver == "saga" else 1000
         fits[f"scikit-learn {solver}"] = lambda solver=solver, most=most: LogisticRegression(
             solver=solver, max_iter=most
         )

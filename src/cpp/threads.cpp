@@ -28,6 +28,7 @@ std::atomic<int> requested{0};  // by set_thread_limit; 0: nothing
 std::atomic<int> at_work{0};
 std::atomic<bool> forked{false};
 int default_limit = 1;
+int processors_at_start = 1;
 int openmp_at_start = 1;
 
 int openmp_limit() {
@@ -93,12 +94,13 @@ int processors_in_control_group() {
 
 void init_threads() {
   openmp_at_start = openmp_limit();
+  processors_at_start = std::min(processors_in_affinity(), processors_in_control_group());
   if (const char* text = std::getenv("MLEFAST_NUM_THREADS"))
     default_limit = positive_integer("MLEFAST_NUM_THREADS", text);
   else if (std::getenv("OMP_NUM_THREADS"))
     default_limit = INT_MAX;  // the user's word, which OpenMP has already taken
   else
-    default_limit = std::min(processors_in_affinity(), processors_in_control_group());
+    default_limit = processors_at_start;
 #if defined(__unix__) || defined(__APPLE__)
   static bool registered = pthread_atfork(nullptr, nullptr, [] { forked = true, at_work = 0; }) == 0;
   (void)registered;
@@ -111,6 +113,8 @@ int thread_limit() {
   if (asked > 0) return openmp < openmp_at_start ? std::min(asked, openmp) : asked;
   return std::min(openmp, default_limit);
 }
+
+int processors() { return processors_at_start; }
 
 void set_thread_limit(int threads) { requested = threads; }
 

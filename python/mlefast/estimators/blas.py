@@ -12,6 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 from mlefast._gemm import is_readable, multiply
 
+_SMALL = 2**22  # multiply-adds
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -34,8 +36,12 @@ def blas_on_one_thread() -> AbstractContextManager[Any]:
 
 def product(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> FloatArray:
     """``out = a b``, or added to it, with the same bits for any number of threads; ``a`` may be sparse."""
-    if isinstance(a, np.ndarray) and is_readable(a, out.dtype) and is_readable(b, out.dtype):
-        return multiply(a, b, out, beta=1.0 if add else 0.0)
+    if isinstance(a, np.ndarray):
+        # NumPy's own BLAS is faster than SciPy's at small ones, where one thread works anyway.
+        if not add and out.shape[0] * a.shape[1] * out.shape[1] < _SMALL and out.flags.c_contiguous:
+            return np.matmul(a, b, out=out)
+        if is_readable(a, out.dtype) and is_readable(b, out.dtype):
+            return multiply(a, b, out, beta=1.0 if add else 0.0)
     if add:
         out += a @ b
     else:  # SciPy's sparse products cannot be told where to go
