@@ -8,7 +8,8 @@ namespace mlefast {
 namespace {
 
 // How a side of c is cut: by sizes and the machine, never by how many threads a call may use. Each tile packs both of
-// its factors again, so there are no more tiles than processors, and none below two million multiply-adds (about 50 us).
+// its factors again, so there are no more tiles than processors, and none below two million multiply-adds (about 50
+// us).
 constexpr int64_t least_side = 32, tile_multiply_adds = 1 << 21;
 
 struct Cut {
