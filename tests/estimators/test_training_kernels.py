@@ -53,25 +53,11 @@ def largest_errors(name, z):
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
 def test_float32_keeps_its_promise(isa, name):
-    bits = np.arange(0, 0x7F800001, 1009, dtype=np.uint32)
+    bits = np.arange(0, 0x7F800001, 1009, dtype=np.uint32)  # every thousandth: SciPy takes minutes for all
     for sign in (0, 0x80000000):
         value, slope = largest_errors(name, (bits | np.uint32(sign)).view(np.float32))
         assert value <= PROMISED[name][0]
         assert slope <= PROMISED[name][1]
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", IN_FLOAT64)
-def test_every_float32_keeps_its_promise(isa, name):
-    worst = [0.0, 0.0]
-    for first in range(0, 0x7F800001, 1 << 22):
-        bits = np.arange(first, min(first + (1 << 22), 0x7F800001), dtype=np.uint32)
-        for sign in (0, 0x80000000):
-            errors = largest_errors(name, (bits | np.uint32(sign)).view(np.float32))
-            worst = [max(pair) for pair in zip(worst, errors, strict=True)]
-    print(f"{name}, float32, {isa}: value at most {worst[0]:.3f} ULP, slope {worst[1]:.3f}")
-    assert worst[0] <= PROMISED[name][0]
-    assert worst[1] <= PROMISED[name][1]
 
 
 def exactly(mpmath, name, z):
