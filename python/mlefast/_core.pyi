@@ -100,14 +100,16 @@ def adamw_step(
 ) -> None:
     """Move the parameters by AdamW; the first n_weights decay and are penalised."""
 
-def multiply(
-    gemm: int,
+def gemm(
+    address: int,
+    alpha: float,
     a: npt.NDArray[np.floating[Any]],
     b: npt.NDArray[np.floating[Any]],
     beta: float,
     c: npt.NDArray[np.floating[Any]],
+    in_tiles: bool,
 ) -> None:
-    """C = a b + beta c, in tiles that the threads share, by the gemm of a BLAS at this address."""
+    """C = alpha a b + beta c, by the gemm of a BLAS at this address: in one call, or in tiles that our threads share."""
 
 def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
     """Write the rows x[index] to out."""

@@ -17,15 +17,16 @@ import numpy as np
 from mlefast import _core
 from mlefast._arguments import Array, FloatArray
 
-_ROUTINES = {"f": ("sgemm", ctypes.c_float), "d": ("dgemm", ctypes.c_double)}
-_LARGEST = 2**31 - 1  # of a BLAS whose integers are C's int
+_ROUTINES = {"f": "sgemm", "d": "dgemm"}
 
 
 @functools.cache
 def _address(char: str) -> int:
     from scipy.linalg import cython_blas  # a quarter of a second, for those who need it
 
-    name, _ = _ROUTINES[char]
+    if char not in _ROUTINES:
+        raise ValueError(f"gemm: received a matrix of type {char!r}; accepted: {', '.join(_ROUTINES)}")
+    name = _ROUTINES[char]
     capsule = cython_blas.__pyx_capi__[name]  # type: ignore[literal-required]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
@@ -36,11 +37,6 @@ def _address(char: str) -> int:
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     address: int = api.PyCapsule_GetPointer(capsule, signature)
     return address
-
-
-@functools.cache
-def _routine(char: str) -> tuple[Any, Any]:
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(_address(char)), _ROUTINES[char][1]
 
 
 # The distance of rows whose entries are neighbours, in entries; None if the BLAS cannot read the array so.
@@ -64,26 +60,9 @@ def is_readable(array: Array, dtype: np.dtype[Any]) -> bool:
 def gemm(alpha: float, a: FloatArray, b: FloatArray, beta: float, c: FloatArray) -> None:
     """``c = alpha a b + beta c``, with ``c`` of touching rows' entries; ``beta`` 0 overwrites whatever ``c`` holds.
 
-    The arrays are what :func:`is_readable` accepts, of one dtype. The GIL is released.
+    The arrays are what :func:`is_readable` accepts, of one dtype. The GIL is released. The threads are the BLAS's.
     """
-    call, real = _routine(c.dtype.char)
-    (rows, inner), columns = a.shape, b.shape[1]
-    if not (rows and columns and inner):  # NumPy gives empty arrays any strides
-        np.multiply(c, beta, out=c) if beta else c.fill(0)
-        return
-    # To a BLAS, which stores columns, each matrix is its transpose: c' = b' a'.
-    distances = [_row_distance(b), _row_distance(a), _row_distance(c)]
-    transposed = [b"N" if distance is not None else b"T" for distance in distances[:2]]
-    distances[:2] = [d if d is not None else _row_distance(m.T) for d, m in zip(distances, (b, a))]
-    integers = [columns, rows, inner, *distances]
-    if a.dtype != c.dtype or b.dtype != c.dtype or b.shape[0] != inner or c.shape != (rows, columns):
-        raise ValueError(f"gemm: {a.dtype}{a.shape} times {b.dtype}{b.shape} is not {c.dtype}{c.shape}")
-    if any(i is None or i > _LARGEST for i in integers):
-        raise ValueError(f"gemm: sizes and strides {integers} of which one is None or above {_LARGEST}")
-    n, m, k, ldb, lda, ldc = (ctypes.byref(ctypes.c_int(i)) for i in integers)
-    factor, keep = ctypes.byref(real(alpha)), ctypes.byref(real(beta))
-    flags = [ctypes.c_char_p(flag) for flag in transposed]
-    call(*flags, n, m, k, factor, b.ctypes.data, ldb, a.ctypes.data, lda, keep, c.ctypes.data, ldc)
+    _call(alpha, a, b, beta, c, in_tiles=False)
 
 
 def multiply(a: FloatArray, b: FloatArray, c: FloatArray, *, beta: float = 0.0) -> FloatArray:
@@ -92,8 +71,17 @@ def multiply(a: FloatArray, b: FloatArray, c: FloatArray, *, beta: float = 0.0) 
     The arrays are as for :func:`gemm`. The BLAS should be limited to one thread (``blas_on_one_thread`` of the
     estimators): threads of two pools would wait for each other.
     """
-    if 0 in a.shape or 0 in b.shape:
+    _call(1.0, a, b, beta, c, in_tiles=True)
+    return c
+
+
+def _call(alpha: float, a: FloatArray, b: FloatArray, beta: float, c: FloatArray, *, in_tiles: bool) -> None:
+    if a.dtype != c.dtype or b.dtype != c.dtype or b.shape[0] != a.shape[1] or c.shape != (a.shape[0], b.shape[1]):
+        raise ValueError(
+            f"gemm: received {a.dtype}{a.shape} times {b.dtype}{b.shape} for {c.dtype}{c.shape}; accepted: matrices of "
+            "one dtype whose shapes fit"
+        )
+    if 0 in a.shape or 0 in b.shape:  # NumPy gives empty arrays any strides
         np.multiply(c, beta, out=c) if beta else c.fill(0)
     else:
-        _core.multiply(_address(c.dtype.char), a, b, beta, c)
-    return c
+        _core.gemm(_address(c.dtype.char), alpha, a, b, beta, c, in_tiles)

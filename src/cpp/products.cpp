@@ -24,6 +24,16 @@ struct Cut {
 }  // namespace
 
 template <class T> void multiply(Gemm<T>* gemm, const Product<T>& p) {
+  // To a BLAS, which stores columns, each matrix is its transpose: c' = b' a'.
+  int m = static_cast<int>(p.columns), n = static_cast<int>(p.rows), k = static_cast<int>(p.inner);
+  char op_b = p.b.column == 1 ? 'N' : 'T', op_a = p.a.column == 1 ? 'N' : 'T';
+  int ldb = static_cast<int>(p.b.column == 1 ? p.b.row : p.b.column);
+  int lda = static_cast<int>(p.a.column == 1 ? p.a.row : p.a.column), ldc = static_cast<int>(p.c.row);
+  T alpha = p.alpha, beta = p.beta;
+  gemm(&op_b, &op_a, &m, &n, &k, &alpha, p.b.data, &ldb, p.a.data, &lda, &beta, p.c.data, &ldc);
+}
+
+template <class T> void multiply_in_tiles(Gemm<T>* gemm, const Product<T>& p) {
   const double work = static_cast<double>(p.rows) * static_cast<double>(p.inner) * static_cast<double>(p.columns);
   const auto tiles = static_cast<int64_t>(std::clamp(work / tile_multiply_adds, 1.0, double(processors())));
   const bool tall = p.rows >= p.columns;
@@ -33,16 +43,10 @@ template <class T> void multiply(Gemm<T>* gemm, const Product<T>& p) {
 
   const auto tile = [&](int64_t index) {
     const int64_t r = index / by_column.count * by_row.size, c = index % by_column.count * by_column.size;
-    int m = static_cast<int>(std::min(by_column.size, p.columns - c));
-    int n = static_cast<int>(std::min(by_row.size, p.rows - r));
-    int k = static_cast<int>(p.inner);
-    // To a BLAS, which stores columns, each matrix is its transpose: c' = b' a'.
-    char op_b = p.b.column == 1 ? 'N' : 'T', op_a = p.a.column == 1 ? 'N' : 'T';
-    int ldb = static_cast<int>(p.b.column == 1 ? p.b.row : p.b.column);
-    int lda = static_cast<int>(p.a.column == 1 ? p.a.row : p.a.column), ldc = static_cast<int>(p.c.row);
-    T one = 1, beta = p.beta;
-    gemm(&op_b, &op_a, &m, &n, &k, &one, p.b.data + c * p.b.column, &ldb, p.a.data + r * p.a.row, &lda, &beta,
-         p.c.data + r * p.c.row + c, &ldc);
+    Product<T> part = p;
+    part.rows = std::min(by_row.size, p.rows - r), part.columns = std::min(by_column.size, p.columns - c);
+    part.a.data += r * p.a.row, part.b.data += c * p.b.column, part.c.data += r * p.c.row + c;
+    multiply(gemm, part);
   };
   const int64_t count = by_row.count * by_column.count;
   const Team team(count);
@@ -51,5 +55,7 @@ template <class T> void multiply(Gemm<T>* gemm, const Product<T>& p) {
 
 template void multiply(Gemm<float>*, const Product<float>&);
 template void multiply(Gemm<double>*, const Product<double>&);
+template void multiply_in_tiles(Gemm<float>*, const Product<float>&);
+template void multiply_in_tiles(Gemm<double>*, const Product<double>&);
 
 }  // namespace mlefast

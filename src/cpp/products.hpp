@@ -1,6 +1,6 @@
-// Matrix products in tiles that our threads share, each by one call of a BLAS that uses one thread: the result has the
-// same bits for any number of threads, which no BLAS promises of its own, and there is one pool of threads, not two
-// that wait for each other in busy loops.
+// Matrix products by a BLAS. In tiles that our threads share, each by one call of a BLAS that uses one thread, the
+// result has the same bits for any number of threads, which no BLAS promises of its own, and there is one pool of
+// threads, not two that wait for each other in busy loops.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +17,18 @@ template <class T> struct Matrix {
   int64_t row, column;  // strides, in elements; one of them is 1
 };
 
-// c (rows, columns) = a (rows, inner) b (inner, columns) + beta c. The rows of c are contiguous. Sizes and strides are
-// positive and below 2^31.
+// c (rows, columns) = alpha a (rows, inner) b (inner, columns) + beta c. The rows of c are contiguous. Sizes and
+// strides are positive and below 2^31.
 template <class T> struct Product {
   int64_t rows, inner, columns;
   Matrix<T> a, b, c;
-  T beta;
+  T alpha, beta;
 };
 
+// One call, whose threads are the BLAS's.
 template <class T> void multiply(Gemm<T>* gemm, const Product<T>& product);
+
+// A call for each tile, which our threads share.
+template <class T> void multiply_in_tiles(Gemm<T>* gemm, const Product<T>& product);
 
 }  // namespace mlefast

@@ -23,30 +23,34 @@ template <class T> Matrix<T> matrix_of(const py::array& a, const char* what) {
 }
 
 template <class T>
-void multiply_typed(uintptr_t gemm, const py::array& a, const py::array& b, double beta, const py::array& c) {
-  Product<T> product{a.shape(0), a.shape(1), c.shape(1), {}, {}, {}, static_cast<T>(beta)};
-  product.a = matrix_of<T>(a, "a: a matrix of the dtype of c, of contiguous rows or columns");
-  product.b = matrix_of<T>(b, "b: a matrix of the dtype of c, of contiguous rows or columns");
+void gemm_typed(uintptr_t address, double alpha, const py::array& a, const py::array& b, double beta,
+                const py::array& c, bool in_tiles) {
+  Product<T> product{a.shape(0), a.shape(1), c.shape(1), {}, {}, {}, static_cast<T>(alpha), static_cast<T>(beta)};
+  product.a = matrix_of<T>(a, "a: a matrix of the dtype of c, with strides of contiguous rows or columns");
+  product.b = matrix_of<T>(b, "b: a matrix of the dtype of c, with strides of contiguous rows or columns");
   product.c = matrix_of<T>(c, "c: a matrix of contiguous rows");
   require(product.c.column == 1, "c: a matrix of contiguous rows");
+  const auto gemm = reinterpret_cast<Gemm<T>*>(address);
   py::gil_scoped_release without_gil;
-  multiply(reinterpret_cast<Gemm<T>*>(gemm), product);
+  in_tiles ? multiply_in_tiles(gemm, product) : multiply(gemm, product);
 }
 
-void multiply_arrays(uintptr_t gemm, const py::array& a, const py::array& b, double beta, const py::array& c) {
-  require(gemm != 0 && c.writeable() && a.ndim() == 2 && b.ndim() == 2 && c.ndim() == 2, "a, b, c: matrices");
+void gemm(uintptr_t address, double alpha, const py::array& a, const py::array& b, double beta, const py::array& c,
+          bool in_tiles) {
+  require(address != 0 && c.writeable() && a.ndim() == 2 && b.ndim() == 2 && c.ndim() == 2, "a, b, c: matrices");
   require(a.shape(0) == c.shape(0) && b.shape(1) == c.shape(1) && a.shape(1) == b.shape(0), "a, b, c: shapes that fit");
-  if (holds<float>(c)) return multiply_typed<float>(gemm, a, b, beta, c);
+  if (holds<float>(c)) return gemm_typed<float>(address, alpha, a, b, beta, c, in_tiles);
   require(holds<double>(c), "c: float32 or float64");
-  multiply_typed<double>(gemm, a, b, beta, c);
+  gemm_typed<double>(address, alpha, a, b, beta, c, in_tiles);
 }
 
 }  // namespace
 
 void add_products(py::module_& m) {
-  m.def("multiply", &multiply_arrays, py::arg("gemm"), py::arg("a").noconvert(), py::arg("b").noconvert(),
-        py::arg("beta"), py::arg("c").noconvert(),
-        "c = a b + beta c, in tiles that the threads share; `gemm` is the address of a BLAS's for the dtype.");
+  m.def("gemm", &gemm, py::arg("address"), py::arg("alpha"), py::arg("a").noconvert(), py::arg("b").noconvert(),
+        py::arg("beta"), py::arg("c").noconvert(), py::arg("in_tiles"),
+        "c = alpha a b + beta c, by a BLAS's gemm for the dtype at this address: in one call, or in tiles that our "
+        "threads share.");
 }
 
 }  // namespace mlefast
