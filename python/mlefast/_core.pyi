@@ -109,7 +109,7 @@ def gemm(
     c: npt.NDArray[np.floating[Any]],
     in_tiles: bool,
 ) -> None:
-    """C = alpha a b + beta c, by the gemm of a BLAS at this address: in one call, or in tiles that our threads share."""
+    """C = alpha a b + beta c, by a BLAS's gemm at this address: in one call, or in tiles that our threads share."""
 
 def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
     """Write the rows x[index] to out."""

@@ -20,9 +20,7 @@ from mlefast.estimators.objective import FloatArray
 
 _STATE, _EVALUATIONS = "checkpoint.npz", "evaluations.bin"
 _VERSION = 1
-_SAMPLED_ROWS = (
-    1000  # that tell one data set from another; reading more than memory holds would cost more than it tells
-)
+_SAMPLED_ROWS = 1000  # that tell data sets apart; reading more than memory holds would cost more than it tells
 _RECORD = struct.Struct("<IIdd")  # checksums of x and of the gradient; the objective, the largest true slope
 
 
@@ -131,7 +129,6 @@ class EvaluationLog:
     """
 
     def __init__(self, path: Path, size: int, *, keep: bool) -> None:
-        self._size = size
         self._length = _RECORD.size + 8 * size
         self._file = path.open("r+b" if keep and path.exists() else "w+b")
 

@@ -16,8 +16,8 @@ from mlefast.estimators.network import FloatArray, IntArray, Network, network_lo
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.samples import Source
 from mlefast.estimators.schedules import Schedule
-from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
-from mlefast.estimators.validation import check_parameter, features_of, is_count, is_real
+from mlefast.estimators.softmax_estimator import BY_EPOCHS, Callback, SoftmaxEstimator
+from mlefast.estimators.validation import check_parameter, features_of, is_count, is_real, one_of
 
 
 class MLPClassifier(SoftmaxEstimator):
@@ -253,7 +253,7 @@ class MLPClassifier(SoftmaxEstimator):
         is_sequence = isinstance(sizes, (Sequence, np.ndarray)) and not isinstance(sizes, str)
         check("hidden_layer_sizes", is_sequence and all(map(is_count, sizes)), "a sequence of integers >= 1")
         check("activation", self.activation in ACTIVATIONS, "one of " + ", ".join(map(repr, ACTIVATIONS)))
-        check("solver", self.solver in ("adamw", "sgd"), "'adamw' or 'sgd'")
+        check("solver", self.solver in BY_EPOCHS, one_of(BY_EPOCHS))
         check("alpha", is_real(self.alpha) and 0 <= self.alpha < np.inf, "a finite number >= 0")
         check("dropout", is_real(self.dropout) and 0 <= self.dropout < 1, "a number in [0, 1)")
         rate: Any = self.learning_rate_init

@@ -86,8 +86,7 @@ class StreamSamples:
     Parameters
     ----------
     stream : iterable
-        Yields ``(X, y)`` or ``(X, y, sample_weight)`` each time it is iterated over. If it has a method
-        ``epoch(random)``, that is called instead and shuffles; otherwise each of its batches is shuffled by itself.
+        What :func:`as_stream` accepts. Each batch of one that does not shuffle is shuffled by itself.
     check : callable
         Turns what the stream yields into a :class:`Batch`.
     """
@@ -95,19 +94,18 @@ class StreamSamples:
     mean_weight = 1.0
 
     def __init__(self, stream: Any, check: Callable[[Any], Batch]) -> None:
-        self._stream = as_stream(stream)
+        self._stream = stream
         self._check = check
 
     def batches(self, batch_size: int, random: Random | None) -> Iterator[Batch]:
         """Pieces of the stream's batches; the last piece of each may be smaller."""
-        shuffles = hasattr(self._stream, "epoch")
-        received: Iterable[Any] = self._stream.epoch(random) if shuffles else self._stream
+        within = None if _shuffles(self._stream) else random
         empty = True
-        for each in received:
+        for each in epoch_of(self._stream, random):
             samples = Samples(*self._check(each))
             if len(samples.y):
                 empty = False
-                yield from samples.batches(batch_size, None if shuffles else random)
+                yield from samples.batches(batch_size, within)
         if empty:
             raise ValueError(
                 "stream: received no samples in an epoch; accepted: a stream that can be read anew each time"
@@ -122,15 +120,28 @@ class StreamSamples:
         return n_samples, squares / n_samples
 
 
+def _shuffles(stream: Any) -> bool:
+    return hasattr(stream, "epoch")
+
+
+def epoch_of(stream: Any, random: Random | None) -> Iterable[Any]:
+    """Begin to read a stream: its method ``epoch(random)``, which shuffles, if it has one, or the stream itself."""
+    received: Iterable[Any] = stream.epoch(random) if _shuffles(stream) else stream
+    return received
+
+
 def as_stream(stream: Any) -> Any:
     """Return a stream that can be read more than once.
+
+    It yields ``(X, y)`` or ``(X, y, sample_weight)`` each time it is iterated over, or from its method
+    ``epoch(random)``.
 
     Raises
     ------
     TypeError
         If it cannot: a generator, say, has nothing left after the first epoch.
     """
-    if not hasattr(stream, "epoch") and (not isinstance(stream, Iterable) or iter(stream) is stream):
+    if not _shuffles(stream) and (not isinstance(stream, Iterable) or iter(stream) is stream):
         raise TypeError(
             f"stream: received {type(stream).__name__}, which cannot be read anew in every epoch; accepted: a list of "
             "batches (X, y), an object whose __iter__ begins anew, or mlefast.data.open_stream(...)"

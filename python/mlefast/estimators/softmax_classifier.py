@@ -18,9 +18,9 @@ from mlefast.estimators.objective import FloatArray, IntArray, LinearObjective, 
 from mlefast.estimators.optimizers import SGD, AdamW, Optimizer
 from mlefast.estimators.samples import Samples, Source, StreamSamples, sum_of_squares
 from mlefast.estimators.schedules import Schedule
-from mlefast.estimators.softmax_estimator import Callback, SoftmaxEstimator
+from mlefast.estimators.softmax_estimator import BY_EPOCHS, Callback, SoftmaxEstimator
 from mlefast.estimators.solvers import Problem, lbfgs, newton_cg
-from mlefast.estimators.validation import check_parameter, class_codes, features_of, is_real
+from mlefast.estimators.validation import check_parameter, class_codes, features_of, is_real, one_of
 
 _FULL_BATCH = {"lbfgs": lbfgs, "newton-cg": newton_cg}
 _PENALTIES = ("l2", "l1", "elasticnet", None)
@@ -289,7 +289,7 @@ class SoftmaxClassifier(SoftmaxEstimator):
         objective = self._objective(data.X.dtype, machine, data.total_weight)
         start = self._start(objective, go_on=go_on)
         minimise = partial(_FULL_BATCH[self.solver], max_iter=self.max_iter, tol=self.tol, checkpoint=checkpoint)
-        with self._watching(self.solver) as watch, machine.one_thread():
+        with self._watching() as watch, machine.one_thread():
             fit = minimise(Problem(objective, data), start, watch=watch)
         return _LinearModel(objective, fit.parameters), fit
 
@@ -338,18 +338,19 @@ class SoftmaxClassifier(SoftmaxEstimator):
     def _check_parameters(self) -> None:
         self._check_common_parameters()
         check = partial(check_parameter, self)
-        check("penalty", self.penalty in _PENALTIES, ", ".join(map(repr, _PENALTIES)))
+        check("penalty", self.penalty in _PENALTIES, one_of(_PENALTIES))
         check("C", is_real(self.C) and self.C > 0, "a number > 0")
         ratio: Any = self.l1_ratio
         check("l1_ratio", is_real(ratio) and 0 <= ratio <= 1, "a number in [0, 1]")
-        check("solver", self.solver in ("lbfgs", "newton-cg", "sgd", "adamw"), "'lbfgs', 'newton-cg', 'sgd' or 'adamw'")
+        solvers = (*_FULL_BATCH, *BY_EPOCHS)
+        check("solver", self.solver in solvers, one_of(solvers))
         rate: Any = self.learning_rate_init
         check("learning_rate_init", rate == "auto" or (is_real(rate) and rate > 0), "'auto' or a number > 0")
         check("momentum", is_real(self.momentum) and 0 <= self.momentum < 1, "a number in [0, 1)")
         smooth = self.solver != "newton-cg" or self._priors(1.0)[1] == 0
         check("penalty", smooth, "'l2' or None for solver='newton-cg', which needs an objective without kinks")
-        by_epochs = self.solver in ("sgd", "adamw")
-        check("early_stopping", by_epochs or not self.early_stopping, "False for solvers other than 'sgd' and 'adamw'")
+        can_stop = self.solver in BY_EPOCHS or not self.early_stopping
+        check("early_stopping", can_stop, f"False for solvers other than {one_of(BY_EPOCHS)}")
 
 
 class _LinearModel:

@@ -23,7 +23,7 @@ from mlefast.estimators.machines import Machine, machine_of, moved, to_host
 from mlefast.estimators.objective import FloatArray, IntArray
 from mlefast.estimators.optimizers import Optimizer
 from mlefast.estimators.progress import progress
-from mlefast.estimators.samples import Batch, Samples, Source, StreamSamples, as_stream
+from mlefast.estimators.samples import Batch, Samples, Source, StreamSamples, as_stream, epoch_of
 from mlefast.estimators.schedules import SCHEDULES, Schedule, make_schedule
 from mlefast.estimators.validation import (
     check_parameter,
@@ -31,6 +31,7 @@ from mlefast.estimators.validation import (
     is_count,
     is_real,
     labelled_of,
+    one_of,
     weight_of_samples,
 )
 from mlefast.losses import cross_entropy
@@ -39,6 +40,7 @@ from mlefast.softmax import log_softmax, softmax
 Callback = Callable[[int, float], None]
 Self = TypeVar("Self", bound="SoftmaxEstimator")
 
+BY_EPOCHS = ("sgd", "adamw")  # the solvers that take a step for each batch
 # What a fit may be resumed with other values of.
 _FREE = {"max_iter", "tol", "n_iter_no_change", "verbose", "callback", "checkpoint", "resume", "warm_start"}
 
@@ -169,7 +171,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             As :meth:`fit`.
         """
         self._check_parameters()
-        check_parameter(self, "solver", self.solver in ("sgd", "adamw"), "'sgd' or 'adamw' for fit_stream")
+        check_parameter(self, "solver", self.solver in BY_EPOCHS, f"{one_of(BY_EPOCHS)} for fit_stream")
         check_parameter(self, "class_weight", self.class_weight != "balanced", "a dict or None for fit_stream")
         if self.early_stopping != (validation is not None):
             raise ValueError(
@@ -182,7 +184,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             raise ValueError("classes: received None and a stream without `classes`; accepted: all labels")
         before = self.classes_ if self._is_fitted() else None
         self.classes_ = _known_classes(classes)
-        first = next(iter(stream.epoch(None) if hasattr(stream, "epoch") else stream), None)
+        first = next(iter(epoch_of(stream, None)), None)
         if first is None:
             raise ValueError("stream: received no batch; accepted: batches (X, y)")
         X, _ = self._validated(*first[:2], reset=True)
@@ -248,7 +250,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         X = X.astype(parameters.dtype, copy=False)
         data = Samples(*(moved(part, machine) for part in data._replace(X=X)))
         self._renew_prior(descent, data.total_weight)
-        with self._watching(descent.name) as watch, machine.one_thread():
+        with self._watching() as watch, machine.one_thread():
             value = descent.epoch(data)
             watch(len(self.loss_curve_), value)
         self._keep(descent.model, len(self.loss_curve_))
@@ -373,7 +375,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             self.validation_scores_ = descent.progress.scores
         stopping = Stopping(self.max_iter, self.tol, self.n_iter_no_change, self.learning_rate == "adaptive")
         score = None if validation is None else partial(self._score, model, validation)
-        with self._watching(self.solver) as watch, machine.one_thread():
+        with self._watching() as watch, machine.one_thread():
             return model, descent.run(data, stopping, watch, score=score, checkpoint=checkpoint)
 
     def _new_descent(
@@ -396,10 +398,13 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         hits = self._model_logits(model, data.X).argmax(axis=1) == data.y
         return float(np.average(to_host(hits), weights=to_host(data.weight)))
 
+    @property
+    def _unit(self) -> str:
+        return "epoch" if self.solver in BY_EPOCHS else "iteration"
+
     @contextmanager
-    def _watching(self, solver: str) -> Iterator[Watcher]:
-        unit = "epoch" if solver in ("sgd", "adamw") else "iteration"
-        with progress(solver, unit, self.max_iter, every=int(self.verbose)) as show:
+    def _watching(self) -> Iterator[Watcher]:
+        with progress(self.solver, self._unit, self.max_iter, every=int(self.verbose)) as show:
 
             def watch(iteration: int, value: float) -> None:
                 show(iteration, value)
@@ -411,14 +416,14 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _finish(self, model: Any, fit: Fit) -> None:
         self.loss_curve_ = fit.loss_curve
         n_iter = len(fit.loss_curve)
-        unit = "epochs" if self.solver in ("sgd", "adamw") else "iterations"
+        done = f"{n_iter} {self._unit}s"
         if fit.message == INTERRUPTED:
             kept = "the best model so far" if self.early_stopping else "the model as it is now"
-            text = f"interrupted after {n_iter} {unit}; {kept} is kept"
+            text = f"interrupted after {done}; {kept} is kept"
         else:
             text = (
-                f"solver={self.solver!r} did not converge in {n_iter} {unit} ({fit.message}): "
-                f"increase max_iter{', set tol=0' if unit == 'epochs' else ''} or scale the features"
+                f"solver={self.solver!r} did not converge in {done} ({fit.message}): "
+                f"increase max_iter{', set tol=0' if self.solver in BY_EPOCHS else ''} or scale the features"
             )
         if not fit.converged:
             warnings.warn(text, ConvergenceWarning, stacklevel=3)
@@ -451,7 +456,7 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check("tol", is_real(self.tol) and self.tol >= 0, "a number >= 0")
         check("batch_size", self.batch_size == "auto" or is_count(self.batch_size), "'auto' or an integer >= 1")
         named = callable(self.learning_rate) or self.learning_rate in SCHEDULES
-        check("learning_rate", named, f"{', '.join(map(repr, SCHEDULES))} or a callable")
+        check("learning_rate", named, f"{one_of(SCHEDULES)} or a callable")
         check("n_iter_no_change", is_count(self.n_iter_no_change), "an integer >= 1")
         share: Any = self.validation_fraction
         check("validation_fraction", is_real(share) and 0 < share < 1, "a number in (0, 1)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,12 @@ def check_parameter(estimator: Any, name: str, valid: bool, accepted: str) -> No
     """Raise a ValueError that names a parameter, what was received and what is accepted, unless it is valid."""
     if not valid:
         raise ValueError(f"{name}: received {describe(getattr(estimator, name))}; accepted: {accepted}")
+
+
+def one_of(values: Iterable[Any]) -> str:
+    """Name what is accepted: ``'a', 'b' or 'c'``."""
+    *most, last = map(repr, values)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def is_real(value: Any) -> bool:
@@ -86,12 +93,7 @@ def features_of(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     machine = machine_of(X)
     if machine.xp is np:
-        if type(X).__module__.partition(".")[0] == "cupyx":
-            raise TypeError(
-                f"X: received a {type(X).__name__} on a CUDA device; accepted: dense CuPy arrays, or sparse matrices "
-                "in the host's memory"
-            )
-        return validate_data(estimator, X, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=reset)
+        return _host_data(estimator, X, reset=reset)
     return _device_features(estimator, machine, X, reset=reset)
 
 
@@ -99,12 +101,10 @@ def labelled_of(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np
     """Check features as :func:`features_of` does, and labels, which go to the host."""
     y = to_host(y)
     machine = machine_of(X)
-    if machine.xp is np and type(X).__module__.partition(".")[0] != "cupyx":
-        X, y = validate_data(
-            estimator, X, y, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=reset
-        )
+    if machine.xp is np:
+        X, y = _host_data(estimator, X, y, reset=reset)
     else:
-        X = features_of(estimator, X, reset=reset)
+        X = _device_features(estimator, machine, X, reset=reset)
         if y is None:
             raise ValueError("y: received None; accepted: a label for each sample")
         y = column_or_1d(y, warn=True)
@@ -113,6 +113,15 @@ def labelled_of(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Any, np
             raise ValueError(f"y: received {len(y)} labels; accepted: {X.shape[0]}, one for each sample of X")
     check_classification_targets(y)
     return X, y
+
+
+def _host_data(estimator: Any, *data: Any, reset: bool) -> Any:
+    if type(data[0]).__module__.partition(".")[0] == "cupyx":
+        raise TypeError(
+            f"X: received a {type(data[0]).__name__} on a CUDA device; accepted: dense CuPy arrays, or sparse matrices "
+            "in the host's memory"
+        )
+    return validate_data(estimator, *data, accept_sparse="csr", dtype=[np.float64, np.float32], order="C", reset=reset)
 
 
 # What validate_data of scikit-learn does for arrays of the host; it would refuse those of a device.
