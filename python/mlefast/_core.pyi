@@ -111,6 +111,46 @@ def gemm(
 ) -> None:
     """C = alpha a b + beta c, by a BLAS's gemm at this address: in one call, or in tiles that our threads share."""
 
+def linear_loss(
+    x: npt.NDArray[np.floating[Any]],
+    coef: npt.NDArray[np.floating[Any]],
+    intercept: npt.NDArray[np.floating[Any]] | None,
+    target: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.floating[Any]] | None,
+    scale: float,
+    coef_gradient: npt.NDArray[np.floating[Any]],
+    intercept_gradient: npt.NDArray[np.floating[Any]] | None,
+) -> float:
+    """Return the weighted sum of the samples' losses; write scale x its gradient."""
+
+def linear_curvature(
+    x: npt.NDArray[np.floating[Any]],
+    coef: npt.NDArray[np.floating[Any]],
+    intercept: npt.NDArray[np.floating[Any]] | None,
+    probabilities: npt.NDArray[np.floating[Any]],
+    weight: npt.NDArray[np.floating[Any]] | None,
+    scale: float,
+    coef_gradient: npt.NDArray[np.floating[Any]],
+    intercept_gradient: npt.NDArray[np.floating[Any]] | None,
+) -> None:
+    """Write scale x the product of that sum's Hessian with coef and intercept, where the probabilities are these."""
+
+def linear_logits(
+    x: npt.NDArray[np.floating[Any]],
+    coef: npt.NDArray[np.floating[Any]],
+    intercept: npt.NDArray[np.floating[Any]] | None,
+    out: npt.NDArray[np.floating[Any]],
+) -> None:
+    """Write x coef' + intercept to out."""
+
+def linear_gradient(
+    x: npt.NDArray[np.floating[Any]],
+    errors: npt.NDArray[np.floating[Any]],
+    coef_gradient: npt.NDArray[np.floating[Any]],
+    intercept_gradient: npt.NDArray[np.floating[Any]] | None,
+) -> None:
+    """Write errors' x and the sums of the errors' columns."""
+
 def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
     """Write the rows x[index] to out."""
 

@@ -450,6 +450,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   m.def("run_limit", &limit, py::arg("method"), py::arg("x").noconvert(), py::arg("out").noconvert(),
         "What memory allows: read x, copy it to out, or update out; the sum of what was read.");
 
+  add_linear_model(m);
   add_training(m);
   add_products(m);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "instruction_set.hpp"
+#include "linear_kernel.hpp"
 #include "training_math.hpp"
 #include "vectors.hpp"
 
@@ -124,7 +125,9 @@ constexpr TrainingKernels<typename Isa::Value> make_training_kernels(rules::List
   return {{LayerKernel<Isa, Function>::activate...},
           ErrorKernel<Isa>::backpropagate,
           along<Isa, MomentumStep, MomentumRun<T>>,
-          along<Isa, AdaptiveStep, AdaptiveRun<T>>};
+          along<Isa, AdaptiveStep, AdaptiveRun<T>>,
+          LinearKernel<Isa>::logits,
+          LinearKernel<Isa>::add_gradient};
 }
 
 template <template <class> class Isa> constexpr TrainingTable make_training_table() {

@@ -10,37 +10,6 @@ using namespace mlefast;
 
 namespace {
 
-// The memory of a contiguous array of T with the given number of elements.
-template <class T> T* memory(const py::array& a, int64_t size, bool writes, const char* name) {
-  if (holds<T>(a) && is_contiguous(a) && a.size() == size && (!writes || a.writeable()))
-    return static_cast<T*>(const_cast<void*>(a.data()));
-  throw std::invalid_argument(std::string(name) + ": received " + py::str(a.dtype()).cast<std::string>() + " of " +
-                              std::to_string(a.size()) + " elements" + (is_contiguous(a) ? "" : ", not contiguous") +
-                              (a.writeable() ? "" : ", read-only") + "; accepted: contiguous" +
-                              (writes ? ", writeable " : " ") + (sizeof(T) == 4 ? "float32 of " : "float64 of ") +
-                              std::to_string(size));
-}
-template <class T> T* memory(const MaybeArray& a, int64_t size, bool writes, const char* name) {
-  return a ? memory<T>(*a, size, writes, name) : nullptr;
-}
-
-// f(0.0f) or f(0.0): with the type of the array that all others have to follow.
-template <class F> void with_type_of(const py::array& a, const char* name, const F& f) {
-  if (holds<float>(a)) return f(float());
-  if (holds<double>(a)) return f(double());
-  throw std::invalid_argument(std::string(name) + ": received " + py::str(a.dtype()).cast<std::string>() +
-                              "; accepted: float32 or float64");
-}
-
-void require_matrix(const py::array& a, const char* what) { require(a.ndim() == 2, what); }
-
-// The smallest arrays are done sooner than the lock is given away and taken back.
-template <class F> void without_lock(int64_t elements, const F& f) {
-  if (elements < 4096) return f();
-  py::gil_scoped_release without_gil;
-  f();
-}
-
 void activate_arrays(int activation, const py::array& values, const py::array& bias, const MaybeArray& slope,
                      const MaybeArray& uniform, double rate) {
   require(activation >= 0 && activation < rules::Activations::size, "activation: one of ACTIVATIONS");

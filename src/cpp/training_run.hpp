@@ -43,11 +43,24 @@ template <class T> struct AdaptiveRun {
   rules::AdaptiveMoments<T> rule;
 };
 
+// Some samples of a linear model, whose rows lie anywhere, and their logits or the errors of these.
+template <class T> struct LinearRun {
+  int64_t samples, features, outputs;
+  const T* const* x;   // rows of `features`
+  const T* coef;       // (outputs, features)
+  const T* intercept;  // for each output, or null
+  T* z;                // (samples, z_row), of which the first `outputs` of each row
+  int64_t z_row;
+  T* coef_gradient;  // (outputs, features)
+};
+
 template <class T> struct TrainingKernels {
   void (*activate[rules::Activations::size])(const LayerRun<T>&);
   void (*backpropagate)(const ErrorRun<T>&);
   void (*momentum)(const MomentumRun<T>&);
   void (*adaptive)(const AdaptiveRun<T>&);
+  void (*logits)(const LinearRun<T>&);        // z <- x coef' + intercept
+  void (*add_gradient)(const LinearRun<T>&);  // coef_gradient += z' x
 };
 
 struct TrainingTable {

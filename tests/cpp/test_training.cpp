@@ -11,39 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "dispatch.hpp"
-#include "threads.hpp"
 #include "training.hpp"
 
 using namespace mlefast;
 
 namespace {
-
-using Long = long double;
-
-template <class T> class Array {
-  std::unique_ptr<T[]> memory_;
-  int64_t size_;
-
- public:
-  explicit Array(const std::vector<double>& from)
-      : memory_(new T[from.size() + 1]), size_(static_cast<int64_t>(from.size())) {
-    std::transform(from.begin(), from.end(), data(), [](double x) { return static_cast<T>(x); });
-  }
-  T* data() { return memory_.get() + 1; }
-  T& operator[](int64_t i) { return memory_[static_cast<size_t>(i + 1)]; }
-  bool same_bits(Array& other) {
-    return std::memcmp(data(), other.data(), static_cast<size_t>(size_) * sizeof(T)) == 0;
-  }
-};
-
-std::vector<double> normals(int64_t n, double scale, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<double> normal(0, scale);
-  std::vector<double> x(static_cast<size_t>(n));
-  for (auto& v : x) v = static_cast<float>(normal(random));  // numbers that both types hold
-  return x;
-}
 
 Long normal_cdf(Long z) { return erfcl(-z / sqrtl(2)) / 2; }
 Long density(Long z) { return expl(-z * z / 2) * 0.3989422804014326779399460599343818684759L; }
@@ -76,11 +50,6 @@ template <class T> double ulps(Long got, Long want, Long scale) {
 
 template <class... Function> std::vector<std::string> names_of(rules::List<Function...>) { return {Function::name...}; }
 const std::vector<std::string> names = names_of(rules::Activations{});
-
-struct Threads {
-  explicit Threads(int n) { set_thread_limit(n); }
-  ~Threads() { set_thread_limit(0); }
-};
 
 template <class T> void check_activations(const InstructionSet& set, int64_t rows, int64_t columns) {
   const int64_t size = rows * columns;

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlefast import _core
 from mlefast.derivatives import softmax_vjp
 from mlefast.estimators.machines import HOST, Machine, machine_of
 from mlefast.losses import cross_entropy_and_grad
@@ -17,6 +18,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 
 _LOGITS = 2**22  # that exist at a time: 16 MB of float32, far fewer than a large data set has
+_FEW_OUTPUTS, _FEW_FEATURES = 64, 8192  # with which our own products are faster than a BLAS's
 _PROBABILITIES = 2**26  # that are kept for the products with one Hessian; beyond, they are computed again for each
 
 
@@ -67,6 +69,15 @@ class LinearObjective:
         weights = parameters[: self.n_weights].reshape(self.n_outputs, self.n_features)
         return weights, parameters[self.n_weights :] if self.fit_intercept else None
 
+    def reads_once(self, X: Any) -> bool:
+        """Whether compiled kernels make loss and gradient in one pass over these samples."""
+        return (
+            isinstance(X, np.ndarray)
+            and X.dtype == self.dtype
+            and X.flags.c_contiguous
+            and has_own_products(self.n_features, self.n_outputs)
+        )
+
     def penalty(self, parameters: FloatArray) -> float:
         """Return the prior's share of the objective."""
         weights = parameters[: self.n_weights]
@@ -99,6 +110,13 @@ class LinearObjective:
             The machine's; is overwritten.
         """
         weights, intercepts = self._converted(parameters)
+        if self.reads_once(X):
+            into = gradient if gradient.dtype == self.dtype else np.empty(self.size, self.dtype)
+            scale = 1 / total_weight
+            loss = _core.linear_loss(X, weights, intercepts, y, sample_weight, scale, *self.split(into))
+            if into is not gradient:
+                gradient[...] = into
+            return loss / total_weight
         coef_gradient, intercept_gradient = self.split(gradient)
         loss: Any = 0.0
         machine = self.machine
@@ -161,15 +179,17 @@ class Curvature:
         self._objective = objective
         self._parameters = parameters
         self._X = X
-        self._weight = None if sample_weight is None else sample_weight[:, None]
+        self._weight = sample_weight
         self._total_weight = total_weight
-        self._probabilities: list[FloatArray] | None = None
+        self._probabilities: FloatArray | None = None
         if X.shape[0] * objective.n_classes <= _PROBABILITIES:
-            self._probabilities = [self._compute(some) for some in objective._pieces(X.shape[0])]
+            self._probabilities = objective.machine.empty((X.shape[0], objective.n_classes), objective.dtype)
+            for some in objective._pieces(X.shape[0]):
+                self._compute(some, self._probabilities[some])
 
-    def _compute(self, some: slice) -> FloatArray:
+    def _compute(self, some: slice, out: FloatArray | None = None) -> FloatArray:
         of = self._objective
-        logits = linear_logits(self._X[some], *of._converted(self._parameters), machine=of.machine)
+        logits = linear_logits(self._X[some], *of._converted(self._parameters), out, machine=of.machine)
         probabilities: FloatArray = softmax(logits, out=logits)
         return probabilities
 
@@ -177,17 +197,27 @@ class Curvature:
         """Return the product with a vector in the shape of the parameters, in float64; both are the host's."""
         objective, X = self._objective, self._X
         weights, intercepts = objective._converted(vector)
+        if objective.reads_once(X) and self._probabilities is not None:
+            product = np.empty(objective.size, objective.dtype)
+            scale, into = 1 / self._total_weight, objective.split(product)
+            _core.linear_curvature(X, weights, intercepts, self._probabilities, self._weight, scale, *into)
+            return product.astype(np.float64)
         result = objective.machine.empty(objective.size, np.float64)
         into = objective.split(result)
         for i, some in enumerate(objective._pieces(X.shape[0])):
-            probabilities = self._probabilities[i] if self._probabilities is not None else self._compute(some)
+            probabilities = self._compute(some) if self._probabilities is None else self._probabilities[some]
             buffer = objective._logits_for(len(probabilities))
             moved = linear_logits(X[some], weights, intercepts, buffer, objective.machine)
             softmax_vjp(probabilities, moved, out=moved)
-            moved *= 1 / self._total_weight if self._weight is None else self._weight[some] / self._total_weight
+            moved *= 1 / self._total_weight if self._weight is None else self._weight[some, None] / self._total_weight
             objective._back(moved, X[some], i == 0, *into)
-        product: FloatArray = objective.machine.to_host(result)
-        return product
+        on_host: FloatArray = objective.machine.to_host(result)
+        return on_host
+
+
+def has_own_products(n_features: int, n_outputs: int) -> bool:
+    """Whether :mod:`mlefast._core` multiplies by so few outputs faster than a BLAS; without vectors it does not."""
+    return n_outputs <= _FEW_OUTPUTS and n_features <= _FEW_FEATURES and _core.isa() != "scalar"
 
 
 def linear_logits(
