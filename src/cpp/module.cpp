@@ -452,6 +452,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
   add_training(m);
   add_products(m);
+  add_sparse(m);
 
   m.def("isas", [] {
     std::vector<std::string> names;

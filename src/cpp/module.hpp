@@ -40,8 +40,9 @@ template <class T> const T* data_of(const MaybeArray& a, int64_t size, const cha
   return static_cast<const T*>(a->data());
 }
 
-// Add what training_module.cpp and products_module.cpp define.
+// Add what training_module.cpp, products_module.cpp and sparse_module.cpp define.
 void add_training(py::module_& m);
 void add_products(py::module_& m);
+void add_sparse(py::module_& m);
 
 }  // namespace mlefast

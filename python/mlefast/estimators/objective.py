@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mlefast.derivatives import softmax_vjp
 from mlefast.estimators.machines import HOST, Machine, machine_of
+from mlefast.estimators.sparse import rows_of
 from mlefast.losses import cross_entropy_and_grad
 from mlefast.softmax import softmax
 
@@ -103,12 +104,13 @@ class LinearObjective:
         loss: Any = 0.0
         machine = self.machine
         for some in self._pieces(X.shape[0]):
-            logits = linear_logits(X[some], weights, intercepts, self._logits_for(len(y[some])), machine)
+            samples = rows_of(X, some)
+            logits = linear_logits(samples, weights, intercepts, self._logits_for(len(y[some])), machine)
             factor = 1 / total_weight if sample_weight is None else sample_weight[some] / total_weight
             # Losses are rounded one by one and added in float64: the sum of many would be known to 7 digits only.
             losses, _ = cross_entropy_and_grad(logits, y[some], reduction="none", upstream=factor, out=logits)
             loss += machine.total(losses, None if sample_weight is None else sample_weight[some])
-            self._back(logits, X[some], some.start == 0, coef_gradient, intercept_gradient)
+            self._back(logits, samples, some.start == 0, coef_gradient, intercept_gradient)
         return loss / total_weight
 
     def curvature(
@@ -134,15 +136,16 @@ class LinearObjective:
     ) -> None:
         """Write (or add, after the first piece) what errors of the logits mean for the parameters."""
         errors = errors[:, 1:] if self.n_outputs == 1 else errors
-        # The larger factor first: a BLAS takes a quarter less time for it, and sparse ones must be.
         machine = self.machine
-        is_dense = isinstance(X, machine.xp.ndarray)
-        slope = (machine.product(X.T, errors, self._product) if is_dense else X.T @ errors).T
+        if not isinstance(X, machine.xp.ndarray):
+            machine.product(X.T, errors, coef_gradient.T, add=not first)
+        else:  # the larger factor first: a BLAS takes a quarter less time for it
+            slope = machine.product(X.T, errors, self._product).T
+            if first:
+                coef_gradient[...] = slope
+            else:
+                coef_gradient += slope
         sums = machine.xp.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
-        if first:
-            coef_gradient[...] = slope
-        else:
-            coef_gradient += slope
         if intercept_gradient is not None and sums is not None:
             intercept_gradient[...] = sums if first else intercept_gradient + sums
 
@@ -169,7 +172,7 @@ class Curvature:
 
     def _compute(self, some: slice) -> FloatArray:
         of = self._objective
-        logits = linear_logits(self._X[some], *of._converted(self._parameters), machine=of.machine)
+        logits = linear_logits(rows_of(self._X, some), *of._converted(self._parameters), machine=of.machine)
         probabilities: FloatArray = softmax(logits, out=logits)
         return probabilities
 
@@ -182,10 +185,11 @@ class Curvature:
         for i, some in enumerate(objective._pieces(X.shape[0])):
             probabilities = self._probabilities[i] if self._probabilities is not None else self._compute(some)
             buffer = objective._logits_for(len(probabilities))
-            moved = linear_logits(X[some], weights, intercepts, buffer, objective.machine)
+            samples = rows_of(X, some)
+            moved = linear_logits(samples, weights, intercepts, buffer, objective.machine)
             softmax_vjp(probabilities, moved, out=moved)
             moved *= 1 / self._total_weight if self._weight is None else self._weight[some] / self._total_weight
-            objective._back(moved, X[some], i == 0, *into)
+            objective._back(moved, samples, i == 0, *into)
         product: FloatArray = objective.machine.to_host(result)
         return product
 
