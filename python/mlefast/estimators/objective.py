@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlefast.derivatives import softmax_vjp
 from mlefast.estimators.machines import HOST, Machine, machine_of
-from mlefast.estimators.sparse import rows_of
+from mlefast.estimators.sparse import rows_of, transpose_of
 from mlefast.losses import cross_entropy_and_grad
 from mlefast.softmax import softmax
 
@@ -52,6 +52,16 @@ class LinearObjective:
         self.machine = machine
         self._logits: FloatArray = machine.empty((0, n_classes), self.dtype)
         self._product = machine.empty((n_features, self.n_outputs), self.dtype)
+        self._sparse: tuple[Any, Any] | None = None
+
+    def keep_transpose(self, X: Any) -> None:
+        """Copy sparse samples by features, if their logits exist at once, for the gradients of a fit.
+
+        It costs their memory once more and the time of some gradients. Without it a gradient is added up in all of its
+        places at a time; with it, in one after the other.
+        """
+        if not isinstance(X, self.machine.xp.ndarray) and len(list(self._pieces(X.shape[0]))) == 1:
+            self._sparse = X, X.T.tocsr()
 
     @property
     def n_weights(self) -> int:
@@ -138,7 +148,9 @@ class LinearObjective:
         errors = errors[:, 1:] if self.n_outputs == 1 else errors
         machine = self.machine
         if not isinstance(X, machine.xp.ndarray):
-            machine.product(X.T, errors, coef_gradient.T, add=not first)
+            kept = self._sparse is not None and self._sparse[0] is X
+            transpose = self._sparse[1] if self._sparse is not None and kept else transpose_of(X)
+            machine.product(transpose, errors, coef_gradient.T, add=not first)
         else:  # the larger factor first: a BLAS takes a quarter less time for it
             slope = machine.product(X.T, errors, self._product).T
             if first:

@@ -1,4 +1,4 @@
-"""Products of sparse matrices by mlefast's threads, into memory that is there; rows of sparse matrices without copies."""
+"""Products of sparse matrices by mlefast's threads, into memory that is there; their rows without copies."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ FloatArray = npt.NDArray[np.floating[Any]]
 def is_multipliable(a: Any, b: FloatArray, out: FloatArray) -> bool:
     """Whether :func:`multiply` computes ``a b``: the dtypes, and a matrix in CSR or the transpose of one, CSC."""
     return (
-        scipy.sparse.issparse(a)
-        and a.format in ("csr", "csc")
+        _format(a) in ("csr", "csc")
         and a.dtype == b.dtype
         and a.dtype in (np.float32, np.float64)
-        and out.dtype in ((a.dtype, np.float64) if a.format == "csc" else (a.dtype,))
+        and out.dtype in (a.dtype, np.float64)
     )
 
 
@@ -28,7 +27,7 @@ def multiply(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> Fl
     r"""``out = a b``, or added to it, with the same bits for any number of threads; returns `out`.
 
     A matrix in CSR reads the rows of `b` that its entries name, and one in CSC writes the rows of `out`. Where those
-    are not contiguous, a copy of their transpose is made in between: it is the smaller side of a classifier's products.
+    are not contiguous, there is a copy in between.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ def multiply(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> Fl
         Indices of int32 or int64, in any order; entries of the same place are added up.
     b : ndarray of the same dtype, shape (m, k)
     out : ndarray, shape (n, k)
-        Of the same dtype; of float64 for a CSC matrix of float32 too, which then sums up in float64.
+        Of the same dtype, or of float64, in which a CSC matrix of float32 then sums up.
 
     Raises
     ------
@@ -60,7 +59,8 @@ def multiply(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> Fl
     if indptr.dtype != indices.dtype:
         indptr, indices = indptr.astype(np.int64), indices.astype(np.int64)
     b = b if _has_contiguous_rows(b) else np.ascontiguousarray(b)
-    target = out if _has_contiguous_rows(out) else np.empty(out.shape, out.dtype)
+    dtype = a.dtype if a.format == "csr" else out.dtype
+    target = out if _has_contiguous_rows(out) and out.dtype == dtype else np.empty(out.shape, dtype)
     kernel = _core.csr_product if a.format == "csr" else _core.csr_transposed_product
     kernel(indptr, indices, a.data, b, target, add and target is out)
     if target is not out:
@@ -73,16 +73,36 @@ def multiply(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> Fl
 
 def rows_of(X: Any, some: slice) -> Any:
     """Rows of a dense or sparse matrix as views: SciPy would copy the entries of a slice."""
-    if not scipy.sparse.issparse(X) or X.format != "csr":
+    if _format(X) != "csr":
         return X[some]
     start, stop, step = some.indices(X.shape[0])
     if step != 1:
         return X[some]
     if (start, stop) == (0, X.shape[0]):
         return X
-    first, last = X.indptr[start], X.indptr[max(start, stop)]
-    parts = X.data[first:last], X.indices[first:last], X.indptr[start : max(start, stop) + 1] - first
-    return type(X)(parts, shape=(max(0, stop - start), X.shape[1]), copy=False)
+    stop = max(start, stop)
+    first, last = X.indptr[start], X.indptr[stop]
+    parts = X.data[first:last], X.indices[first:last], X.indptr[start : stop + 1] - first
+    return _of_parts(type(X), (stop - start, X.shape[1]), *parts)
+
+
+def transpose_of(X: Any) -> Any:
+    """Return a dense matrix's transpose, or a CSR matrix's as CSC, as a view."""
+    if _format(X) != "csr":
+        return X.T
+    return _of_parts(scipy.sparse.csc_array, X.shape[::-1], X.data, X.indices, X.indptr)
+
+
+# What is given to SciPy's constructors is copied if it is less than half of its base.
+def _of_parts(kind: Any, shape: tuple[int, int], data: FloatArray, indices: Any, indptr: Any) -> Any:
+    matrix = kind(shape, dtype=data.dtype)
+    matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
+    return matrix
+
+
+def _format(a: Any) -> str:
+    matrix: Any = a
+    return str(matrix.format) if scipy.sparse.issparse(a) else ""
 
 
 def _has_contiguous_rows(array: FloatArray) -> bool:
