@@ -151,6 +151,26 @@ def linear_gradient(
 ) -> None:
     """Write errors' x and the sums of the errors' columns."""
 
+def csr_product(
+    indptr: npt.NDArray[np.integer[Any]],
+    indices: npt.NDArray[np.integer[Any]],
+    data: npt.NDArray[np.floating[Any]],
+    dense: npt.NDArray[np.floating[Any]],
+    out: npt.NDArray[np.floating[Any]],
+    add: bool,
+) -> None:
+    """Write (or add) the product of a CSR matrix, whose columns are the rows of `dense`, with `dense` to out."""
+
+def csr_transposed_product(
+    indptr: npt.NDArray[np.integer[Any]],
+    indices: npt.NDArray[np.integer[Any]],
+    data: npt.NDArray[np.floating[Any]],
+    dense: npt.NDArray[np.floating[Any]],
+    out: npt.NDArray[np.floating[Any]],
+    add: bool,
+) -> None:
+    """Write (or add) the product of a CSR matrix's transpose, whose rows are those of out, with `dense` to out."""
+
 def take_rows(x: npt.NDArray[Any], index: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
     """Write the rows x[index] to out."""
 

@@ -453,6 +453,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   add_linear_model(m);
   add_training(m);
   add_products(m);
+  add_sparse(m);
 
   m.def("isas", [] {
     std::vector<std::string> names;

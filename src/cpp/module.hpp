@@ -40,7 +40,6 @@ template <class T> const T* data_of(const MaybeArray& a, int64_t size, const cha
   return static_cast<const T*>(a->data());
 }
 
-// Add what training_module.cpp and products_module.cpp define.
 // The memory of a contiguous array of T with the given number of elements.
 template <class T> T* memory(const py::array& a, int64_t size, bool writes, const char* name) {
   if (holds<T>(a) && is_contiguous(a) && a.size() == size && (!writes || a.writeable()))
@@ -72,8 +71,10 @@ template <class F> void without_lock(int64_t elements, const F& f) {
   f();
 }
 
+// Add what linear_module.cpp, products_module.cpp, sparse_module.cpp and training_module.cpp define.
 void add_linear_model(py::module_& m);
 void add_training(py::module_& m);
 void add_products(py::module_& m);
+void add_sparse(py::module_& m);
 
 }  // namespace mlefast

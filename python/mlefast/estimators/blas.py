@@ -1,4 +1,4 @@
-"""Matrix products of a fit: by mlefast's threads, each with a BLAS of one thread."""
+"""Matrix products of a fit: by mlefast's threads, each with a BLAS of one thread or with kernels for sparse rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from mlefast._gemm import is_readable, multiply
+from mlefast.estimators import sparse
 
 _SMALL = 2**22  # multiply-adds
 
@@ -42,8 +43,10 @@ def product(a: Any, b: FloatArray, out: FloatArray, *, add: bool = False) -> Flo
             return np.matmul(a, b, out=out)
         if is_readable(a, out.dtype) and is_readable(b, out.dtype):
             return multiply(a, b, out, beta=1.0 if add else 0.0)
+    elif sparse.is_multipliable(a, b, out):
+        return sparse.multiply(a, b, out, add=add)
     if add:
         out += a @ b
-    else:  # SciPy's sparse products cannot be told where to go
+    else:  # dtypes that differ
         out[...] = a @ b
     return out

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mlefast.estimators.activations import ACTIVATIONS
 from mlefast.estimators.machines import HOST, Machine, machine_of, moved
+from mlefast.estimators.sparse import rows_of, transpose_of
 from mlefast.losses import cross_entropy_and_grad
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -171,7 +172,7 @@ class Network:
         for layer in reversed(range(len(self.coefs))):
             passed = slopes[layer] if layer < len(slopes) else None
             machine.backpropagate(error, passed, self._intercept_gradients[layer])
-            machine.product(inputs[layer].T, error, self._coef_gradients[layer])
+            machine.product(transpose_of(inputs[layer]), error, self._coef_gradients[layer])
             if layer > 0:
                 machine.product(error, self.coefs[layer].T, errors[layer - 1])
                 error = errors[layer - 1]
@@ -191,13 +192,21 @@ def network_logits(
     logits: FloatArray = machine.empty((X.shape[0], coefs[-1].shape[1]), np.result_type(X.dtype, coefs[-1].dtype))
     for start in range(0, X.shape[0], _ROWS_AT_ONCE):
         some = slice(start, start + _ROWS_AT_ONCE)
-        values = X[some]
+        values = rows_of(X, some)
         for coef, intercept in zip(coefs[:-1], intercepts[:-1]):
-            values = values @ coef
+            values = _times(machine, values, coef)
             _add_and_activate(machine, activation, values, intercept)
         machine.product(values, coefs[-1], logits[some])
         _add_and_activate(machine, "identity", logits[some], intercepts[-1])
     return logits
+
+
+def _times(machine: Machine, values: Any, coef: FloatArray) -> FloatArray:
+    if isinstance(values, machine.xp.ndarray):
+        product: FloatArray = values @ coef
+        return product
+    dtype = np.result_type(values.dtype, coef.dtype)
+    return machine.product(values, coef, machine.empty((values.shape[0], coef.shape[1]), dtype))  # type: ignore[no-any-return]
 
 
 def _add_and_activate(machine: Machine, activation: str, values: FloatArray, intercept: FloatArray) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mlefast import _core
 from mlefast.derivatives import softmax_vjp
 from mlefast.estimators.machines import HOST, Machine, machine_of
+from mlefast.estimators.sparse import rows_of, transpose_of
 from mlefast.losses import cross_entropy_and_grad
 from mlefast.softmax import softmax
 
@@ -53,6 +54,16 @@ class LinearObjective:
         self.machine = machine
         self._logits: FloatArray = machine.empty((0, n_classes), self.dtype)
         self._product = machine.empty((n_features, self.n_outputs), self.dtype)
+        self._sparse: tuple[Any, Any] | None = None
+
+    def keep_transpose(self, X: Any) -> None:
+        """Copy sparse samples by features, if their logits exist at once, for the gradients of a fit.
+
+        It costs their memory once more and the time of some gradients. Without it a gradient is added up in all of its
+        places at a time; with it, in one after the other.
+        """
+        if not isinstance(X, self.machine.xp.ndarray) and len(list(self._pieces(X.shape[0]))) == 1:
+            self._sparse = X, X.T.tocsr()
 
     @property
     def n_weights(self) -> int:
@@ -113,20 +124,21 @@ class LinearObjective:
         if self.reads_once(X):
             into = gradient if gradient.dtype == self.dtype else np.empty(self.size, self.dtype)
             scale = 1 / total_weight
-            loss = _core.linear_loss(X, weights, intercepts, y, sample_weight, scale, *self.split(into))
+            loss: Any = _core.linear_loss(X, weights, intercepts, y, sample_weight, scale, *self.split(into))
             if into is not gradient:
                 gradient[...] = into
             return loss / total_weight
         coef_gradient, intercept_gradient = self.split(gradient)
-        loss: Any = 0.0
+        loss = 0.0
         machine = self.machine
         for some in self._pieces(X.shape[0]):
-            logits = linear_logits(X[some], weights, intercepts, self._logits_for(len(y[some])), machine)
+            samples = rows_of(X, some)
+            logits = linear_logits(samples, weights, intercepts, self._logits_for(len(y[some])), machine)
             factor = 1 / total_weight if sample_weight is None else sample_weight[some] / total_weight
             # Losses are rounded one by one and added in float64: the sum of many would be known to 7 digits only.
             losses, _ = cross_entropy_and_grad(logits, y[some], reduction="none", upstream=factor, out=logits)
             loss += machine.total(losses, None if sample_weight is None else sample_weight[some])
-            self._back(logits, X[some], some.start == 0, coef_gradient, intercept_gradient)
+            self._back(logits, samples, some.start == 0, coef_gradient, intercept_gradient)
         return loss / total_weight
 
     def curvature(
@@ -152,15 +164,18 @@ class LinearObjective:
     ) -> None:
         """Write (or add, after the first piece) what errors of the logits mean for the parameters."""
         errors = errors[:, 1:] if self.n_outputs == 1 else errors
-        # The larger factor first: a BLAS takes a quarter less time for it, and sparse ones must be.
         machine = self.machine
-        is_dense = isinstance(X, machine.xp.ndarray)
-        slope = (machine.product(X.T, errors, self._product) if is_dense else X.T @ errors).T
+        if not isinstance(X, machine.xp.ndarray):
+            kept = self._sparse is not None and self._sparse[0] is X
+            transpose = self._sparse[1] if self._sparse is not None and kept else transpose_of(X)
+            machine.product(transpose, errors, coef_gradient.T, add=not first)
+        else:  # the larger factor first: a BLAS takes a quarter less time for it
+            slope = machine.product(X.T, errors, self._product).T
+            if first:
+                coef_gradient[...] = slope
+            else:
+                coef_gradient += slope
         sums = machine.xp.sum(errors, axis=0, dtype=np.float64) if intercept_gradient is not None else None
-        if first:
-            coef_gradient[...] = slope
-        else:
-            coef_gradient += slope
         if intercept_gradient is not None and sums is not None:
             intercept_gradient[...] = sums if first else intercept_gradient + sums
 
@@ -189,7 +204,7 @@ class Curvature:
 
     def _compute(self, some: slice, out: FloatArray | None = None) -> FloatArray:
         of = self._objective
-        logits = linear_logits(self._X[some], *of._converted(self._parameters), out, machine=of.machine)
+        logits = linear_logits(rows_of(self._X, some), *of._converted(self._parameters), out, machine=of.machine)
         probabilities: FloatArray = softmax(logits, out=logits)
         return probabilities
 
@@ -207,10 +222,11 @@ class Curvature:
         for i, some in enumerate(objective._pieces(X.shape[0])):
             probabilities = self._compute(some) if self._probabilities is None else self._probabilities[some]
             buffer = objective._logits_for(len(probabilities))
-            moved = linear_logits(X[some], weights, intercepts, buffer, objective.machine)
+            samples = rows_of(X, some)
+            moved = linear_logits(samples, weights, intercepts, buffer, objective.machine)
             softmax_vjp(probabilities, moved, out=moved)
             moved *= 1 / self._total_weight if self._weight is None else self._weight[some, None] / self._total_weight
-            objective._back(moved, X[some], i == 0, *into)
+            objective._back(moved, samples, i == 0, *into)
         on_host: FloatArray = objective.machine.to_host(result)
         return on_host
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlefast.estimators.machines import machine_of, moved
 from mlefast.estimators.objective import FloatArray, IntArray
+from mlefast.estimators.sparse import rows_of
 
 Random = np.random.Generator
 
@@ -64,7 +65,7 @@ class Samples(NamedTuple):
         if random is None:
             for first in range(0, n_samples, batch_size):
                 some = slice(first, first + batch_size)
-                yield Batch(self.X[some], self.y[some], None if self.weight is None else self.weight[some])
+                yield Batch(rows_of(self.X, some), self.y[some], None if self.weight is None else self.weight[some])
             return
         machine = machine_of(self.X)
         order = machine.asarray(random.permutation(n_samples))

@@ -19,6 +19,7 @@ from mlefast.estimators.objective import FloatArray, LinearObjective, has_own_pr
 from mlefast.estimators.samples import Samples
 
 _MOST_PRODUCTS = 500  # with the Hessian, in one iteration
+_SMALL_GAIN = 0.01  # of the objective: what Newton's method, which converges faster than linearly, leaves is less
 
 
 class Problem:
@@ -28,6 +29,7 @@ class Problem:
         self.objective = objective
         self.data = data
         self.total_weight = data.total_weight
+        objective.keep_transpose(data.X)
 
     def smooth(self, parameters: FloatArray) -> tuple[float, FloatArray]:
         """Return the objective without its L1 part, and the gradient of that."""
@@ -319,18 +321,19 @@ def newton_cg(
 
     An iteration solves :math:`H d = -g` until the residual is :math:`\min(\tfrac14, \sqrt{|g| / |g_0|})` of the
     gradient (R. Dembo, T. Steihaug, 1983), with products by the Hessian, never the Hessian itself, and goes as far
-    along d as Wolfe's conditions ask. ``tol`` bounds the gradient's largest entry.
+    along d as Wolfe's conditions ask. ``tol`` bounds the gradient's largest entry, where the last iteration gained
+    little: with many rare features the mean gradient's entries are small far from the solution.
     """
     saved = None if checkpoint is None else checkpoint.saved
     function = _Smooth(problem)
-    u, loss_curve, first_size = function.to.from_parameters(start), [], 0.0
+    u, loss_curve, first_size, gain = function.to.from_parameters(start), [], 0.0, 0.0
     if saved is not None:
         u, loss_curve = saved.arrays["u"], list(saved.state["loss_curve"])
-        first_size = saved.state["first_size"]
+        first_size, gain = saved.state["first_size"], saved.state["gain"]
     ending = (False, INTERRUPTED)
     try:
         while True:
-            if function.largest_slope(u) <= tol:
+            if function.largest_slope(u) <= tol and gain <= max(tol, _SMALL_GAIN * function.value(u)):
                 ending = (True, "the gradient is small")
                 break
             if len(loss_curve) >= max_iter:
@@ -348,13 +351,15 @@ def newton_cg(
             )
             step = _line_search(function, u, direction)
             if step is None:
-                gain, noise = -0.5 * float(slope @ direction), np.finfo(problem.objective.dtype).eps
-                ending = (gain <= 64 * noise * function.value(u), "no step lowers the objective any more")
+                possible, noise = -0.5 * float(slope @ direction), np.finfo(problem.objective.dtype).eps
+                ending = (possible <= 64 * noise * function.value(u), "no step lowers the objective any more")
                 break
+            before = function.value(u)
             u = u + step * direction
             loss_curve.append(function.value(u))
+            gain = before - loss_curve[-1]
             if checkpoint is not None:
-                checkpoint.save({"u": u}, {"loss_curve": loss_curve, "first_size": first_size})
+                checkpoint.save({"u": u}, {"loss_curve": loss_curve, "first_size": first_size, "gain": gain})
             watch(len(loss_curve), loss_curve[-1])
     except KeyboardInterrupt:
         pass  # u is the last iteration's end
