@@ -7,6 +7,7 @@
     python benchmarks/training.py sparse     100,000 x 50,000, 0.1 % of it not 0, 20 classes
 
 What is compared takes turns; times are medians of the rounds, objectives are computed in float64 by one function.
+Steps are taken in processes of their own: the threads of one library would spin while another's work.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import multiprocessing
 import resource
 import statistics
 import subprocess
@@ -144,32 +146,54 @@ def torch_epoch(X: Any, y: Any, hidden: tuple[int, ...], batch_size: int, *, com
     return epoch
 
 
+def epoch_of(library: str, X: Any, y: Any, hidden: tuple[int, ...], batch_size: int) -> Callable[[], Any]:
+    """Return an epoch of mini-batches of a library's linear model or network."""
+    if library in ("PyTorch", "torch.compile"):
+        return torch_epoch(X, y, hidden, batch_size, compiled=library == "torch.compile")
+    common: dict[str, Any] = {"solver": "sgd", "batch_size": batch_size, "learning_rate_init": 0.01}
+    model: Any
+    if library == "mlefast":
+        model = MLPClassifier(hidden, **common) if hidden else SoftmaxClassifier(**common)
+    elif hidden:
+        model = TheirMLPClassifier(hidden, **common)
+    else:
+        model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)
+    return lambda: model.partial_fit(X, y, classes=np.arange(10))
+
+
+def take_turns(connection: Any, *arguments: Any) -> None:
+    """Time an epoch each time that it is asked for, until None is sent."""
+    epoch = epoch_of(*arguments)
+    for _ in range(3):
+        epoch()
+    while connection.recv() is not None:
+        connection.send(seconds(epoch))
+
+
+LIBRARIES = ("mlefast", "PyTorch", "torch.compile", "scikit-learn")
+
+
 def steps(rounds: int) -> None:
     """Samples per second of an epoch, for a linear model and a network."""
     X, _, y, _ = mnist()
-    classes = np.arange(10)
+    spawn = multiprocessing.get_context("spawn")
     rows = []
     for hidden in ((), (256,)):
         for batch_size in (32, 128, 1024):
-            common: dict[str, Any] = {"solver": "sgd", "batch_size": batch_size, "learning_rate_init": 0.01}
-            ours: Any = MLPClassifier(hidden, **common) if hidden else SoftmaxClassifier(**common)
-            epochs: dict[str, Callable[[], Any]] = {
-                "mlefast": lambda ours=ours: ours.partial_fit(X, y, classes=classes),
-                "PyTorch": torch_epoch(X, y, hidden, batch_size, compiled=False),
-                "torch.compile": torch_epoch(X, y, hidden, batch_size, compiled=True),
-            }
-            if hidden:
-                theirs: Any = TheirMLPClassifier(hidden, solver="sgd", batch_size=batch_size, learning_rate_init=0.01)
-                epochs["scikit-learn"] = lambda theirs=theirs: theirs.partial_fit(X, y, classes=classes)
-            else:
-                descent = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)
-                epochs["scikit-learn"] = lambda descent=descent: descent.partial_fit(X, y, classes=classes)
-            for epoch in epochs.values():
-                epoch()
-            times: dict[str, list[float]] = {name: [] for name in epochs}
-            for _ in range(rounds):
-                for name, epoch in epochs.items():
-                    times[name].append(seconds(epoch))
+            connections = {}
+            for library in LIBRARIES:
+                connections[library], theirs = spawn.Pipe()
+                arguments = (theirs, library, X, y, hidden, batch_size)
+                spawn.Process(target=take_turns, args=arguments, daemon=True).start()
+            times: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+            for each in range(rounds + 1):
+                for library, connection in connections.items():
+                    connection.send(True)
+                    elapsed = connection.recv()
+                    if each > 0:  # in the first round others are still being compiled
+                        times[library].append(elapsed)
+            for connection in connections.values():
+                connection.send(None)
             rate = {name: len(y) / statistics.median(t) for name, t in times.items()}
             # Each layer has a product on the way there and two on the way back, the first layer one.
             sizes = [X.shape[1], *hidden, 10]
@@ -187,7 +211,7 @@ def steps(rounds: int) -> None:
             )
     show(
         f"Samples per second, float32, {mf.get_num_threads()} threads, median of {rounds} rounds",
-        ["network", "batch", *epochs, "x PyTorch", "x compiled", "share of sgemm"],
+        ["network", "batch", *LIBRARIES, "x PyTorch", "x compiled", "share of sgemm"],
         rows,
     )
 
