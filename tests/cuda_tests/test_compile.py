@@ -10,6 +10,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -193,10 +194,15 @@ def test_kernels_compile_within_their_budget(case, compiled):
             check_machine_code(report.instructions, task, name)
 
 
+def atomics(instructions: list[str]) -> list[str]:
+    """Also those without a result; REDUX, a reduction over the lanes of a warp, is none."""
+    return [i for i in instructions if re.match("ATOM|RED(?!UX)", i)]
+
+
 def check_machine_code(instructions: list[str], task: str, name: str) -> None:
     assert "EXIT" in instructions
     assert not [i for i in instructions if i.startswith(("LDL", "STL"))], f"{name}: local memory"
-    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
+    assert not atomics(instructions), f"{name}: atomics have no order"
     if "across" in name:  # number by number, a run of memory for each warp
         return
     wide = [i for i in instructions if ".128" in i]
@@ -217,6 +223,16 @@ def test_machine_code_can_be_read():
     assert "DADD" not in instructions
     assert any(i.startswith("LDG.E.128") for i in instructions)
     assert sum(i.startswith("MUFU.EX2") for i in instructions) >= 32  # an exponential for each number that a lane holds
+
+
+@pytest.mark.skipif(nvrtc.DISASSEMBLER is None, reason="no nvdisasm here (pip install nvidia-cuda-nvdisasm); CI has it")
+@pytest.mark.parametrize("add", ["atomicAdd(x, 1)", "x[1] = atomicAdd(x, 1)", "__shared__ int s; atomicAdd(&s, x[0])"])
+def test_atomics_are_found(add):
+    source = f'extern "C" __global__ void add(int* x) {{ {add}; x[2] = __reduce_max_sync(-1, x[3]); }}'
+    (instructions,) = nvrtc.disassemble("sm_90", nvrtc.compile_for("sm_90", source)[0])
+    assert atomics(instructions)
+    assert "REDUX.MAX.S32" in instructions
+    assert "REDUX.MAX.S32" not in atomics(instructions)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, others in KINDS.items() if others])
