@@ -15,7 +15,7 @@ from mlefast._arguments import (
     check_classes,
     compute_dtype,
 )
-from mlefast._backends import backend_of, device_functions_of, on_host
+from mlefast._backends import array_functions, backend_of, device_functions_of
 from mlefast._table import evaluate
 
 __all__ = [
@@ -303,7 +303,8 @@ def information_gain(counts: Any) -> Any:
     Returns
     -------
     scalar or ndarray
-        float64, in the shape (...); at least 0. NaN where there are no samples.
+        float64, in the shape (...); at least 0. NaN where there are no samples. On a CUDA device NaN where a count is
+        negative, too, unless ``MLEFAST_CUDA_CHECK=1`` asks for the error.
 
     Raises
     ------
@@ -322,20 +323,12 @@ def information_gain(counts: Any) -> Any:
     >>> round(float(mf.information_gain([[8, 0], [0, 8]])), 6)
     0.693147
     """
-    on_host(counts, "information_gain")
+    on_device = device_functions_of(counts)
+    if on_device is not None:
+        return on_device.information_gain(counts)
     array = as_reals(counts, "counts")
-    if array.ndim < 2:
-        raise ValueError(f"counts: received shape {array.shape}; accepted: (..., branches, classes)")
+    array_functions.check_tables(tuple(array.shape))
     n = array.astype(np.float64)
     if not (n >= 0).all():
-        raise ValueError(f"counts: received {float(n.min())}; accepted: numbers >= 0")
-    total = n.sum((-2, -1))
-    if n.shape[-1] == 0 or n.shape[-2] == 0:
-        return np.full(total.shape, np.nan)[()]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        joint = n / total[..., None, None]
-        apart = joint.sum(-1, keepdims=True) * joint.sum(-2, keepdims=True)
-        # sum of (log(joint / apart) - 1) joint + apart: each term is at least 0, so that no gain is found where there
-        # is none.
-        terms = np.where(joint > 0, joint * np.log(joint / apart), 0) + (apart - joint)
-    return np.maximum(terms.sum((-2, -1)), 0)[()]
+        raise array_functions.negative_count(float(n.min()))
+    return array_functions.information_gain(np, n)[()]

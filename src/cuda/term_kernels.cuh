@@ -3,6 +3,7 @@
 //   resident     a few lanes, a warp or a block keep a row in registers: every array is read once
 //   staged       a block keeps a row's logits in shared memory: they are read once, other arrays in each pass
 //   streamed     a block for a row of any length: each pass that the loss needs reads it again
+//   split        several blocks for a row, where rows are few: a launch for each pass (term_split.cuh)
 //   across       a thread for a row whose classes are apart, so that neighbouring rows are neighbours in memory
 //   elementwise  a block for a run of elements that know nothing of each other
 #pragma once
@@ -66,12 +67,12 @@ MLEFAST_FN void resident_terms(const TermCall<T>& call) {
     if (exists) row.template write<true>(Place<Window<T>>{Window<T>(row.x(), classes), 0, rank, group}, held);
 }
 
-// A thread's tiles of a row, one after the other: f(place, tile).
+// A thread's tiles of classes [begin, end) of a row, one after the other: f(place, tile).
 template <class T, int together, int block, class Load, class Use>
-MLEFAST_FN void each_tile(const T* x, int64 classes, Load load, Use use) {
+MLEFAST_FN void each_tile(const T* x, int64 begin, int64 end, Load load, Use use) {
   constexpr int64 segment = 1 << 24;  // classes that are counted in 32 bits
-  for (int64 begin = 0; begin < classes; begin += segment) {
-    const Window<T> window(x + begin, static_cast<int>(classes - begin < segment ? classes - begin : segment));
+  for (; begin < end; begin += segment) {
+    const Window<T> window(x + begin, static_cast<int>(end - begin < segment ? end - begin : segment));
     for (int k = threadIdx.x; k < window.vectors(); k += block * together) {
       const Place<Window<T>> at{window, begin, k, block};
       Held<T, together> held;
@@ -81,31 +82,52 @@ MLEFAST_FN void each_tile(const T* x, int64 classes, Load load, Use use) {
   }
 }
 
-// All passes but the last over a row that is read anew in each, by `group` threads of which one is the `first`.
-template <class Loss, class Asked, class T, int group, class Row, class EachLogit, class Each>
-MLEFAST_FN void make_passes(Row& row, int64 classes, bool first, EachLogit each_logit, Each each) {
-  using Value = typename Storage<T>::Value;
-  const Value least = -Row::Ops::infinity();
-  if constexpr (Loss::softmax) {
-    Value max = least;
-    each_logit([&](const auto&, auto& held) { max = Row::largest(held.x, max); });
-    max = group_max<group, 0>(max);
-    row.set_maximum(max);
-    if constexpr (Asked::hits) {
-      int64 x = classes, t = classes;
-      Value most = least;
-      each([&](const auto& at, auto& held) {
-        x = Row::first_of(at, held.x, max, x);
-        if constexpr (Asked::probabilities) most = Row::largest(held.target, most);
-      });
-      x = group_min<group, 0>(x);
-      if constexpr (Asked::probabilities) {
-        most = group_max<group, 1>(most);
-        each([&](const auto& at, auto& held) { t = Row::first_of(at, held.target, most, t); });
-        t = group_min<group, 1>(t);
-      }
-      if (first) row.write_hit(x, t);
+// The output of classes [begin, end) of a row, by a block that `each` leads over them.
+template <class T, int block, class Row, class Each>
+MLEFAST_FN void write_tiles(const Row& row, int64 begin, int64 end, Each each) {
+  const auto write = [&](const auto& at, auto& held) { row.template write<false>(at, held); };
+  if (row.wanted)
+    each(write);
+  else  // zeros, whatever the row holds, which is not read
+    each_tile<T, 1, block>(row.x(), begin, end, [](const auto&, auto& held) { held = {}; }, write);
+}
+
+// The largest logit and, for hits, the largest probability; the first classes that have them.
+template <class Value> struct Extremes {
+  Value max, most;
+  int64 x, t;
+};
+
+// Those of what `group` threads are led over, in a row of so many classes.
+template <class Asked, int group, class Row, class EachLogit, class Each>
+MLEFAST_FN auto find_extremes(const Row&, int64 classes, EachLogit each_logit, Each each) {
+  using Ops = typename Row::Ops;
+  Extremes<typename Ops::Value> found{-Ops::infinity(), -Ops::infinity(), classes, classes};
+  each_logit([&](const auto&, auto& held) { found.max = Row::largest(held.x, found.max); });
+  found.max = group_max<group, 0>(found.max);
+  if constexpr (Asked::hits) {
+    each([&](const auto& at, auto& held) {
+      found.x = Row::first_of(at, held.x, found.max, found.x);
+      if constexpr (Asked::probabilities) found.most = Row::largest(held.target, found.most);
+    });
+    found.x = group_min<group, 0>(found.x);
+    if constexpr (Asked::probabilities) {
+      found.most = group_max<group, 1>(found.most);
+      each([&](const auto& at, auto& held) { found.t = Row::first_of(at, held.target, found.most, found.t); });
+      found.t = group_min<group, 1>(found.t);
     }
+  }
+  return found;
+}
+
+// All passes but the last over a row that is read anew in each, by `group` threads of which one is the `first`.
+template <class Loss, class Asked, int group, class Row, class EachLogit, class Each>
+MLEFAST_FN void make_passes(Row& row, int64 classes, bool first, EachLogit each_logit, Each each) {
+  if constexpr (Loss::softmax) {
+    const auto found = find_extremes<Asked, group>(row, classes, each_logit, each);
+    row.set_maximum(found.max);
+    if constexpr (Asked::hits)
+      if (first) row.write_hit(found.x, found.t);
   }
   double sum[Row::sums] = {};
   each([&](const auto& at, auto& held) { row.template add_terms<false>(at, held, sum); });
@@ -132,24 +154,18 @@ MLEFAST_FN void streamed_terms(const TermCall<T>& call) {
     const auto load = [&](const auto& at, auto& held) {
       row.template load<false>(at, held, nullptr, staged ? kept : nullptr);
     };
-    each_tile<T, 2 * together, block>(row.x(), classes, load, use);
+    each_tile<T, 2 * together, block>(row.x(), 0, classes, load, use);
   };
   const auto each = [&](auto use) {
     const auto load = [&](const auto& at, auto& held) { row.template load<true>(at, held, staged ? kept : nullptr); };
-    each_tile<T, together, block>(row.x(), classes, load, use);
+    each_tile<T, together, block>(row.x(), 0, classes, load, use);
   };
   if constexpr (staged && !Loss::softmax) each_logit([](const auto&, auto&) {});
-  make_passes<Loss, Asked, T, block>(row, call.classes, threadIdx.x == 0, each_logit, each);
+  make_passes<Loss, Asked, block>(row, call.classes, threadIdx.x == 0, each_logit, each);
 
   if constexpr (Loss::values > 0)
     if (threadIdx.x == 0 && call.partial) call.partial[blockIdx.x] = static_cast<double>(row.value());
-  if constexpr (Asked::writes) {
-    const auto write = [&](const auto& at, auto& held) { row.template write<false>(at, held); };
-    if (row.wanted)
-      each(write);
-    else  // zeros, whatever the row holds, which is not read
-      each_tile<T, 1, block>(row.x(), call.classes, [](const auto&, auto& held) { held = {}; }, write);
-  }
+  if constexpr (Asked::writes) write_tiles<T, block>(row, 0, call.classes, each);
 }
 
 template <class Loss, class Asked, class T, int together, int block>
@@ -174,7 +190,7 @@ MLEFAST_FN void across_terms(const TermCall<T>& call) {
   const auto each = [&](auto use) {
     each_of(classes, [&](const auto& at, auto& held) { row.template load<true>(at, held); }, use);
   };
-  make_passes<Loss, Asked, T, 1>(row, call.classes, exists, each_logit, each);
+  make_passes<Loss, Asked, 1>(row, call.classes, exists, each_logit, each);
 
   if constexpr (Loss::values > 0) {
     if (call.partial) {  // one sum for the rows of a warp

@@ -1,9 +1,8 @@
 // The kernel of a loss of rules/term_losses.h, compiled for what a call asks of it: module.cuh's definitions, where
-// MLEFAST_TASK is a position in rules::Losses and MLEFAST_REGIME is resident | staged | streamed | across |
-// elementwise, and for
-// each member of Asked below MLEFAST_ASKS_..., 0 or 1.
+// MLEFAST_TASK is a position in rules::Losses and MLEFAST_REGIME is resident | staged | streamed | split | across |
+// elementwise, and for each member of Asked below MLEFAST_ASKS_..., 0 or 1; of split rows MLEFAST_PASSES, the launches.
 #include "module.cuh"
-#include "term_kernels.cuh"
+#include "term_split.cuh"
 
 #ifndef MLEFAST_GROUP
 #define MLEFAST_GROUP 32
@@ -12,10 +11,13 @@
 #ifndef MLEFAST_TOGETHER
 #define MLEFAST_TOGETHER 1
 #endif
+#ifndef MLEFAST_PASSES
+#define MLEFAST_PASSES 0
+#endif
 
 namespace mlefast::module {
 
-enum class Regime { resident, staged, streamed, across, elementwise };
+enum class Regime { resident, staged, streamed, split, across, elementwise };
 using Loss = TaskAt<MLEFAST_TASK, rules::Losses>::type;
 
 struct Asked {
@@ -26,10 +28,14 @@ struct Asked {
   static constexpr bool across = Regime::MLEFAST_REGIME == Regime::across;
 };
 
-template <Regime regime> MLEFAST_FN void run(const TermCall<T>& call) {
+template <Regime regime> MLEFAST_FN void run(const TermCall<T>& call, const Parts& parts, Pass pass) {
   if constexpr (regime == Regime::resident) resident_terms<Loss, Asked, T, MLEFAST_GROUP, MLEFAST_VECTORS, block>(call);
   if constexpr (regime == Regime::staged) streamed_terms<Loss, Asked, T, true, MLEFAST_TOGETHER, block>(call);
   if constexpr (regime == Regime::streamed) streamed_terms<Loss, Asked, T, false, MLEFAST_TOGETHER, block>(call);
+  if constexpr (regime == Regime::split) {
+    static_assert(regime != Regime::split || MLEFAST_PASSES == passes<Loss>, "launches that the loss does not take");
+    split_terms<Loss, Asked, T, MLEFAST_TOGETHER, block>(call, parts, pass);
+  }
   if constexpr (regime == Regime::across) across_terms<Loss, Asked, T, MLEFAST_TOGETHER, block>(call);
   if constexpr (regime == Regime::elementwise && Loss::elementwise)
     elementwise_terms<Loss, Asked, T, MLEFAST_TOGETHER, block>(call);
@@ -48,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(block, 1)
                   const Value* second_upstream, int64 upstream_row, int64 second_upstream_row, double scale,
                   double second_scale, const double* scale_at, double keep, double spread, double z_loss,
                   double softcap, double inverse_temperature, double gamma, double hessian, double floor, Value* value,
-                  Value* second_value, int* hit, double* partial) {
+                  Value* second_value, int* hit, double* partial, double* parts, int64 length, int count, int pass) {
   const rules::Options options{keep, spread, z_loss, softcap, inverse_temperature, gamma, hessian, floor};
   run<Regime::MLEFAST_REGIME>({x,
                                out,
@@ -83,5 +89,6 @@ extern "C" __global__ void __launch_bounds__(block, 1)
                                value,
                                second_value,
                                hit,
-                               partial});
+                               partial},
+                              {parts, length, count}, static_cast<Pass>(pass));
 }

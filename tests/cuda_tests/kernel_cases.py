@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -31,6 +32,14 @@ def name_of(value: Any) -> str:
     return str(value)
 
 
+def split(shape: cuda.Shape) -> cuda.Plan:
+    """Three parts of a row, or as many as it has vectors."""
+    lanes = 16 // shape.itemsize
+    length = max(lanes, -(-shape.classes // 3 // lanes) * lanes)
+    segments = -(-shape.classes // length)
+    return cuda.Plan("split", 64, shape.rows * segments, partials=shape.rows, segments=segments, length=length)
+
+
 def force(regime: str | None) -> contextlib.AbstractContextManager[Any]:
     """Make every shape that the regime can take run in it."""
     if regime is None:
@@ -48,14 +57,14 @@ def force(regime: str | None) -> contextlib.AbstractContextManager[Any]:
         if regime == "streamed":
             return cuda.Plan("streamed", 64, rows, partials=rows)
         if regime == "split":
-            length = max(lanes, -(-shape.classes // 3 // lanes) * lanes)
-            segments = -(-shape.classes // length)
-            return cuda.Plan("split", 64, rows * segments, partials=rows, segments=segments, length=length)
+            return split(shape)
         return chosen(shape, writes, device)
 
     chosen_terms = cuda_terms.make_plan
 
     def term_plan(shape: cuda.Shape, arrays: int, device: cuda.Device) -> cuda.Plan:
+        if regime == "split":
+            return replace(split(shape), options={"together": 2})
         if regime not in ("staged", "streamed"):
             return chosen_terms(shape, arrays, device)
         lanes = 16 // shape.itemsize

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
+import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 BUDGET = Path(__file__).with_name("budget.json")
 ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"]
+DISASSEMBLED = "sm_90"
 ITEMSIZE = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 REGISTERS_OF_A_MULTIPROCESSOR = 65536
 SLACK = 8  # registers by which compilers of other versions may differ
@@ -54,6 +58,10 @@ TERMS = {  # losses of rules/term_losses.h, and what is asked of them
         ("probabilities", "smooths", "factors", "vector", "units", "writes"),
     ),
 }
+TERMS |= {  # the value alone
+    f"{name}, alone": (TERMS[name][0], tuple(what for what in TERMS[name][1] if what != "writes"))
+    for name in ("every option", "focal_loss", "kl_div", "js_div", "log_prob", "entropy", "binary, every option")
+}
 Modules = dict[str, tuple[str, tuple[tuple[str, object], ...], int]]
 
 
@@ -76,6 +84,9 @@ def term_modules(dtype: str, loss: str, asked: tuple[str, ...]) -> Modules:
         "terms, block": terms("resident", block, group=block, vectors=vectors),
         "terms, staged": terms("staged", cuda.STREAM_BLOCK, **together),
         "terms, streamed": terms("streamed", cuda.STREAM_BLOCK, **together),
+        "terms, split": terms(
+            "split", cuda.STREAM_BLOCK, **together, passes=sum(1 << number for number in cuda_terms.passes(loss))
+        ),
         "terms, across": terms("across", 128, together=cuda_terms.together_across(ITEMSIZE[dtype])),
     }
 
@@ -104,36 +115,74 @@ def modules(dtype: str, task: str) -> Modules:
     }
 
 
-def cases() -> list[tuple[str, str, str]]:
-    """Every kernel and storage type on the oldest architecture and on Hopper, a part of the product on the others."""
-    one_of_each = ("logsumexp", "log_softmax", "cross_entropy_and_grad")  # by what is written
-    full = itertools.product(("sm_75", "sm_90"), ITEMSIZE, one_of_each)
-    tasks = itertools.product(("sm_90",), ("float32",), _core.TASKS)
-    part = itertools.product(ARCHITECTURES, ("float32", "bfloat16"), ("cross_entropy_and_grad",))
-    largest = ("every option", "js_div", "hvp, every option")
-    terms = itertools.product(("sm_90",), ("float32", "float64", "bfloat16"), TERMS)
-    oldest = itertools.product(("sm_75",), ("float64",), largest)
-    part_terms = itertools.product(ARCHITECTURES, ("float32",), largest)
-    halves = itertools.product(("sm_75", "sm_90", "sm_120"), ("float16",), largest)
-    return sorted({*full, *tasks, *part, *terms, *oldest, *part_terms, *halves})
+Case = tuple[str, str, str]  # architecture, dtype, task
 
 
-def compile_all(architecture: str, dtype: str, task: str) -> dict[str, tuple[bytes, dict[str, nvrtc.Usage], int]]:
-    def compiled(item):
-        name, (file, options, block) = item
-        code, report = nvrtc.compile_for(architecture, cuda.source_of(file, options))
-        return name, (code, nvrtc.usage(report), block)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(pool.map(compiled, modules(dtype, task).items()))
+def cases() -> list[Case]:
+    """The whole product: every loss, with and without its output, storage type and architecture."""
+    return list(itertools.product(ARCHITECTURES, ITEMSIZE, (*_core.TASKS, *TERMS)))
 
 
-@pytest.mark.parametrize(("architecture", "dtype", "task"), cases())
-def test_kernels_compile_within_their_budget(architecture, dtype, task):
+# Whose PTX differs: test_architectures_of_a_kind_have_the_same_ptx.
+KINDS = {"sm_75": [], "sm_90": ["sm_80", "sm_86", "sm_89"], "sm_120": ["sm_100"]}
+HEAVIEST = ("cross_entropy_and_grad", "every option", "js_div", "hvp, every option")
+LARGEST = (  # of each loss
+    *HEAVIEST,
+    *("logsumexp", "log_softmax", "focal_loss", "kl_div", "log_prob", "grad_hess", "softmax_vjp", "log_softmax_vjp"),
+    *("entropy", "binary, every option"),
+)
+
+
+def is_usual(case: Case) -> bool:
+    """Whether a case is tried without asking for it: together they take two processors a few minutes."""
+    architecture, dtype, task = case
+    if task in HEAVIEST:
+        return architecture in KINDS or dtype == "float32" or (dtype, task) == ("bfloat16", "cross_entropy_and_grad")
+    if dtype == "float16":  # but for conversions, bfloat16's kernels
+        return architecture in ("sm_75", "sm_90") and task in ("logsumexp", "log_softmax")
+    return architecture == "sm_90" or (architecture in KINDS and task in LARGEST)
+
+
+Reports = dict[str, tuple[nvrtc.Report, int]]  # by regime; the threads of a block
+
+
+def compile_case(case: Case) -> Reports:
+    architecture, dtype, task = case
+    disassembled = nvrtc.DISASSEMBLER is not None and architecture == DISASSEMBLED
+    chosen = modules(dtype, task)
+    sources = [cuda.source_of(file, options) for file, options, _ in chosen.values()]
+    reports = nvrtc.report_on(architecture, sources, disassembled=disassembled)
+    return {name: (report, block) for (name, (_, _, block)), report in zip(chosen.items(), reports)}
+
+
+def processes() -> ProcessPoolExecutor:
+    """NVRTC compiles one program at a time in a process, whatever its threads."""
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+
+
+@pytest.fixture(scope="module")
+def compiled(request: pytest.FixtureRequest) -> Iterator[dict[Case, Future[Reports]]]:
+    """What was chosen of the cases, compiled on all processors while tests wait for it."""
+    chosen = [
+        item.callspec.params["case"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname == "test_kernels_compile_within_their_budget"
+    ]
+    pool = processes()
+    yield {case: pool.submit(compile_case, case) for case in chosen}
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=" ".join(case), marks=() if is_usual(case) else pytest.mark.exhaustive) for case in cases()],
+)
+def test_kernels_compile_within_their_budget(case, compiled):
+    architecture, dtype, task = case
     budget = json.loads(BUDGET.read_text())
-    for name, (code, kernels, block) in compile_all(architecture, dtype, task).items():
-        assert code
-        for kernel, used in kernels.items():
+    for name, (report, block) in compiled[case].result().items():
+        assert report.kernels
+        for kernel, used in report.kernels.items():
             where = f"{architecture} {dtype} {task} {name} {kernel}: {used}"
             assert used.spilled == 0, where
             assert used.stack == 0, where
@@ -141,14 +190,19 @@ def test_kernels_compile_within_their_budget(architecture, dtype, task):
             registers, shared = budget[f"{name}, {dtype}"]
             assert used.registers <= registers + SLACK, where
             assert used.shared <= shared, where
-        if nvrtc.DISASSEMBLER and architecture == "sm_90":
-            check_machine_code(code, task, name)
+        if nvrtc.DISASSEMBLER and architecture == DISASSEMBLED:
+            check_machine_code(report.instructions, task, name)
 
 
-def check_machine_code(code: bytes, task: str, name: str) -> None:
-    instructions = nvrtc.disassemble(code)
+def atomics(instructions: list[str]) -> list[str]:
+    """Also those without a result; REDUX, a reduction over the lanes of a warp, is none."""
+    return [i for i in instructions if re.match("ATOM|RED(?!UX)", i)]
+
+
+def check_machine_code(instructions: list[str], task: str, name: str) -> None:
+    assert "EXIT" in instructions
     assert not [i for i in instructions if i.startswith(("LDL", "STL"))], f"{name}: local memory"
-    assert not [i for i in instructions if i.startswith(("ATOM", "RED."))], f"{name}: atomics have no order"
+    assert not atomics(instructions), f"{name}: atomics have no order"
     if "across" in name:  # number by number, a run of memory for each warp
         return
     wide = [i for i in instructions if ".128" in i]
@@ -161,10 +215,42 @@ def check_machine_code(code: bytes, task: str, name: str) -> None:
 def test_machine_code_can_be_read():
     """The gate above reads instructions, not nothing."""
     source = cuda.source_of("rows.cu", modules("float32", "softmax")["warp"][1])
-    instructions = nvrtc.disassemble(nvrtc.compile_for("sm_90", source)[0])
+    code = nvrtc.compile_for("sm_90", source)[0]
+    other = 'extern "C" __global__ void add(double* x) { x[0] = x[1] + x[2]; }'
+    instructions, others = nvrtc.disassemble("sm_90", code, nvrtc.compile_for("sm_90", other)[0])
     assert "EXIT" in instructions
+    assert "DADD" in others
+    assert "DADD" not in instructions
     assert any(i.startswith("LDG.E.128") for i in instructions)
     assert sum(i.startswith("MUFU.EX2") for i in instructions) >= 32  # an exponential for each number that a lane holds
+
+
+@pytest.mark.skipif(nvrtc.DISASSEMBLER is None, reason="no nvdisasm here (pip install nvidia-cuda-nvdisasm); CI has it")
+@pytest.mark.parametrize("add", ["atomicAdd(x, 1)", "x[1] = atomicAdd(x, 1)", "__shared__ int s; atomicAdd(&s, x[0])"])
+def test_atomics_are_found(add):
+    source = f'extern "C" __global__ void add(int* x) {{ {add}; x[2] = __reduce_max_sync(-1, x[3]); }}'
+    (instructions,) = nvrtc.disassemble("sm_90", nvrtc.compile_for("sm_90", source)[0])
+    assert atomics(instructions)
+    assert "REDUX.MAX.S32" in instructions
+    assert "REDUX.MAX.S32" not in atomics(instructions)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, others in KINDS.items() if others])
+@pytest.mark.parametrize(
+    ("dtype", "task", "name"),
+    [
+        ("bfloat16", "cross_entropy_and_grad", "streamed"),
+        ("float32", "js_div", "terms, block"),
+        ("float64", "hvp, every option", "terms, warp"),
+    ],
+)
+def test_architectures_of_a_kind_have_the_same_ptx(kind, dtype, task, name):
+    """So what is tried of each kind says of the others all but what their assembler makes of it."""
+    source = cuda.source_of(*modules(dtype, task)[name][:2])
+    text = nvrtc.ptx_for(kind, source)
+    assert "mlefast_" in text
+    for other in KINDS[kind]:
+        assert nvrtc.ptx_for(other, source) == text, other
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -182,21 +268,22 @@ def test_subnormal_numbers_are_kept():
     source = 'extern "C" __global__ void add(float* x) { x[0] = x[1] + x[2]; }'
     if nvrtc.DISASSEMBLER is None:
         pytest.skip("no nvdisasm here (pip install nvidia-cuda-nvdisasm); CI has it")
-    instructions = nvrtc.disassemble(nvrtc.compile_for("sm_90", source)[0])
+    (instructions,) = nvrtc.disassemble("sm_90", nvrtc.compile_for("sm_90", source)[0])
     assert "FADD" in instructions
     assert "FADD.FTZ" not in instructions
 
 
 def print_budget() -> None:
-    """The most that any task takes on any architecture that is tested."""
+    """The most that any task takes on any architecture."""
     found: dict[str, list[int]] = {}
-    for architecture, dtype, task in cases():
-        for name, (_, kernels, _) in compile_all(architecture, dtype, task).items():
-            most = found.setdefault(f"{name}, {dtype}", [0, 0])
-            for kernel, used in kernels.items():
-                if used.spilled or used.stack:
-                    sys.stderr.write(f"{architecture} {dtype} {task} {name} {kernel}: {used}\n")
-                most[:] = max(most[0], used.registers), max(most[1], used.shared)
+    with processes() as pool:
+        for case, reports in zip(cases(), pool.map(compile_case, cases())):
+            for name, (report, _) in reports.items():
+                most = found.setdefault(f"{name}, {case[1]}", [0, 0])
+                for kernel, used in report.kernels.items():
+                    if used.spilled or used.stack:
+                        sys.stderr.write(f"{case} {name} {kernel}: {used}\n")
+                    most[:] = max(most[0], used.registers), max(most[1], used.shared)
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(most)}" for name, most in found.items())
     sys.stdout.write(f"{{\n{lines}\n}}\n")
 

@@ -56,6 +56,7 @@ def no_cupy(monkeypatch):
         mf.softmax,
         mf.log_softmax,
         mf.logsumexp,
+        mf.information_gain,
         lambda x: mf.cross_entropy(x, [0]),
         lambda x: mf.cross_entropy_and_grad(x, [0], axis=0, upstream=2.0),
     ],

@@ -241,6 +241,29 @@ def test_an_output_that_overlaps_in_part_is_refused(emulated):
         emulated.softmax(memory[:60].reshape(3, 20), out=memory[20:80].reshape(3, 20))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, BFLOAT16], ids=name_of)
+def test_information_gain(emulated, monkeypatch, dtype):
+    counts = np.random.default_rng(0).integers(0, 9, (6, 3, 5)).astype(dtype)
+    counts[2], counts[3] = 0, np.outer([1, 2, 3], [1, 2, 0, 1, 2])
+    want = mf.information_gain(counts)
+    counts[4, 1, 2] = -1
+    monkeypatch.delenv("MLEFAST_CUDA_CHECK", raising=False)
+    got = emulated.information_gain(counts)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got[[0, 1, 2, 3, 5]], want[[0, 1, 2, 3, 5]])
+    assert got[3] == 0
+    assert np.isnan(got[[2, 4]]).all()
+    assert np.isnan(emulated.information_gain(np.zeros((2, 0, 3), dtype))).all()
+    assert emulated.information_gain(counts[0]).shape == ()
+    monkeypatch.setenv("MLEFAST_CUDA_CHECK", "1")
+    with pytest.raises(ValueError, match=r"^counts: received -1\.0; accepted: numbers >= 0"):
+        emulated.information_gain(counts)
+    with pytest.raises(ValueError, match=r"^counts: received shape \(3,\)"):
+        emulated.information_gain(counts[0, :, 0])
+    with pytest.raises(TypeError, match=r"^counts: received an array of dtype bool"):
+        emulated.information_gain(counts > 0)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=name_of)
 def test_a_hundred_thousand_equal_16_bit_logits(emulated, dtype):
     x = np.zeros((1, 100_000), dtype)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from cuda_emulator.device import EmulatedDevice, EmulatedMlefast
 from cuda_tests.kernel_cases import DTYPES, at_offset, name_of, needs_emulator
-from mlefast._backends import cuda
+from mlefast import _core
+from mlefast._backends import cuda, cuda_terms
 
 
 class Hopper:
@@ -62,6 +63,71 @@ def test_plans_cover_their_rows(itemsize, aligned):
                 assert plan.length < 2**31
             if plan.regime == "staged":
                 assert needed * 16 <= plan.shared <= Hopper.shared_memory - 1024
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "itemsize", "arrays", "regime"),
+    [
+        (65536, 10, 4, 1, "resident"),
+        (1, 8192, 4, 1, "resident"),
+        (1024, 32000, 4, 1, "staged"),
+        (1, 32000, 4, 1, "staged"),  # launches would cost more than they spare
+        (1024, 128256, 4, 1, "streamed"),
+        (1024, 2**21, 2, 2, "streamed"),
+        (66, 32768, 2, 2, "split"),
+        (67, 32768, 2, 2, "staged"),
+        (67, 128256, 4, 1, "streamed"),
+        (1, 2**21 + 1, 8, 3, "split"),
+    ],
+)
+def test_regimes_of_the_family(rows, classes, itemsize, arrays, regime):
+    assert cuda_terms.make_plan(shape(rows, classes, itemsize), arrays, Hopper()).regime == regime
+
+
+@pytest.mark.parametrize("itemsize", [2, 4, 8])
+@pytest.mark.parametrize("aligned", [True, False])
+def test_plans_of_the_family_cover_their_rows(itemsize, aligned):
+    lanes = 16 // itemsize
+    for rows in (1, 2, 7, 66, 67, 100_000):
+        for classes in (*range(1, 5000, 37), 8192, 16384, 32768, 32769, 2**17, 2**21 + 1):
+            for arrays in (1, 2, 3):
+                plan = cuda_terms.make_plan(shape(rows, classes, itemsize, aligned), arrays, Hopper())
+                needed = -(-(classes + (0 if aligned else lanes - 1)) // lanes)
+                if plan.regime == "resident":
+                    group, vectors = plan.options["group"], plan.options["vectors"]
+                    assert group * (vectors - 1) < needed <= group * vectors
+                    assert vectors == 1 or vectors <= cuda_terms.most_vectors(itemsize, arrays)
+                    assert plan.grid * (plan.block // group) >= rows > (plan.grid - 1) * (plan.block // group)
+                    assert plan.partials == (rows if group >= 32 else -(-rows // (32 // group)))
+                if plan.regime == "split":
+                    assert plan.length % lanes == 0
+                    assert plan.length >= cuda.SHORTEST_SEGMENT
+                    assert (plan.segments - 1) * plan.length < classes <= plan.segments * plan.length
+                    assert plan.grid == rows * plan.segments <= 3 * Hopper.multiprocessors
+                    assert plan.partials == rows
+                if plan.regime == "staged":
+                    assert needed * 16 <= plan.shared <= Hopper.shared_memory - cuda_terms.RESERVED_SHARED
+
+
+def test_launches_of_split_rows():
+    """The least that a loss takes, in order; that they are the right ones, the kernel's own assertion says."""
+    assert cuda_terms.passes("cross_entropy") == [0, 1, 3]
+    assert cuda_terms.passes("kl_div") == [0, 1, 2, 3]
+    assert cuda_terms.passes("entropy") == [1, 3]
+    assert {*cuda_terms.WITHOUT_SOFTMAX, *cuda_terms.WITH_LATER} < {*_core.LOSSES}
+
+
+@needs_emulator
+def test_launches_that_a_loss_does_not_take_are_not_compiled():
+    from cuda_emulator.device import without_ptx
+    from cuda_emulator.emulator import Module
+    from cuda_tests.test_compile import TERMS, term_modules
+
+    for name, passes in (("focal_loss", 15), ("js_div", 11), ("entropy", 11)):
+        file, options, _ = term_modules("float32", *TERMS[name])["terms, split"]
+        source = cuda.source_of(file, tuple({**dict(options), "passes": passes}.items()))
+        with pytest.raises(RuntimeError, match="launches that the loss does not take"):
+            Module(without_ptx(source))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def problem(classes: int) -> tuple[np.ndarray, ...]:
     x[5, [1, classes - 2]] = 30  # the first of two winners counts
     y[5] = 1
     x[6], y[6] = nan, -100
+    x[10, classes - 3], y[10] = 60, classes - 3
     y[7], y[8] = -1, classes
     t = r.dirichlet(np.ones(classes), 40).astype(np.float32)
     v = r.standard_normal(x.shape).astype(np.float32)
@@ -120,8 +121,8 @@ MUTATIONS = {
     "ignored rows are not written": (
         "streamed",
         "focal",
-        "if (row.wanted)\n      each(write);",
-        "if (true)\n      each(write);",
+        "if (row.wanted)\n    each(write);",
+        "if (true)\n    each(write);",
     ),
     "the row's weight is left out": ("resident", "focal", "(Loss::weighs_rows ? weight : hot) *= of_class;", ""),
     "the first factor for all rows": (
@@ -144,6 +145,52 @@ MUTATIONS = {
         "smoothed",
         "number / call.inner * row + number % call.inner",
         "number / call.inner * row + number",
+    ),
+    "a part is skipped": ("split", "kl", "s < parts.count; s += block", "s < parts.count - 1; s += block"),
+    "a border belongs to two parts": (
+        "split",
+        "kl",
+        "(rest < parts.length ? rest : parts.length)",
+        "(rest < parts.length + 1 ? rest : parts.length + 1)",
+    ),
+    "a border belongs to no part": (
+        "split",
+        "focal",
+        "(rest < parts.length ? rest : parts.length)",
+        "(rest < parts.length ? rest : parts.length - 1)",
+    ),
+    "parts begin with 0, not -inf": ("split", "grad_hess", "Value most = -Ops::infinity();", "Value most = 0;"),
+    "a part's maximum for the row's": (
+        "split",
+        "smoothed",
+        "each_part([&](int s) { most = Ops::max(most, ",
+        "each_part([&](int s) { if (s == part) most = Ops::max(most, ",
+    ),
+    "a loser of another part counts": (
+        "split",
+        "smoothed",
+        "Ops::equal(static_cast<Value>(parts.field(number, most)[s]), is) && i < first",
+        "i < first",
+    ),
+    "rows leave their parts in one place": ("split", "js", "(row * fields + which) * count", "which * count"),
+    "sums of a part share their place": ("split", "log_prob", "Parts::sum + i, sum[i]", "Parts::sum, sum[i]"),
+    "later sums are the part's own": (
+        "split",
+        "hvp",
+        "more[i] += parts.field(number, Parts::later + i)[s];",
+        "if (s == part) more[i] += parts.field(number, Parts::later + i)[s];",
+    ),
+    "a block's place for the row's loss": (
+        "split",
+        "summed",
+        "call.partial[number] = static_cast<double>(row.value());",
+        "call.partial[blockIdx.x] = static_cast<double>(row.value());",
+    ),
+    "parts of ignored rows are not written": (
+        "split",
+        "focal",
+        "if (row.wanted)\n    each(write);",
+        "if (true)\n    each(write);",
     ),
     "the second output begins elsewhere": (
         "resident",
@@ -188,6 +235,10 @@ def look(regime: str, name: str, edit: Callable[[str], str], monkeypatch: Any) -
 
 
 QUICK = {
+    "a border belongs to two parts",
+    "a part is skipped",
+    "parts begin with 0, not -inf",
+    "a loser of another part counts",
     "a barrier is missing",
     "ties are forgotten",
     "what lies beyond a row of -inf wins",

@@ -134,6 +134,9 @@ class DeviceFunctions(Protocol):
     def entropy(self, p: Any, axis: Any, *, out: Any, **arguments: Any) -> tuple[Any, Any]:
         """Return the entropy of probabilities and its gradient (None unless asked for)."""
 
+    def information_gain(self, counts: Any) -> Any:
+        """Return the mutual information of tables' branches and classes."""
+
     def product(self, name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
         """Run ``"softmax_vjp"`` or ``"log_softmax_vjp"``."""
 

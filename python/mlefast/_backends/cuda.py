@@ -127,35 +127,58 @@ class Plan:
     length: int = 0
 
 
+def vectors_of(shape: Shape) -> int:
+    """Return how many 16-byte vectors a row reaches into."""
+    lanes = VECTOR // shape.itemsize
+    return -(-(shape.classes + (0 if shape.aligned else lanes - 1)) // lanes)
+
+
+def are_few(rows: int, device: Device) -> bool:
+    """Whether blocks for whole rows would leave half of a device idle."""
+    return 2 * rows <= device.multiprocessors
+
+
+def resident_plan(shape: Shape, most: dict[int, int]) -> Plan | None:
+    """Keep rows in registers of as few lanes as hold one, `most` vectors each by their number; None if none do."""
+    rows, vectors = shape.rows, vectors_of(shape)
+    for group, held in most.items():
+        if vectors > group * held:
+            continue
+        options = {"group": group, "vectors": -(-vectors // group)}
+        if group > 32:
+            return Plan("resident", group, rows, options=options, partials=rows)
+        together = 32 // group  # rows of a warp
+        return Plan("resident", 128, -(-rows // (4 * together)), options=options, partials=-(-rows // together))
+    return None
+
+
+def split_plan(shape: Shape, wanted: int) -> Plan:
+    """Let about so many blocks share each row, and each have a segment that pays."""
+    lanes = VECTOR // shape.itemsize
+    length = max(-(-shape.classes // wanted), SHORTEST_SEGMENT)
+    length = -(-length // lanes) * lanes
+    segments = -(-shape.classes // length)
+    return Plan("split", STREAM_BLOCK, shape.rows * segments, partials=shape.rows, segments=segments, length=length)
+
+
 def make_plan(shape: Shape, writes: bool, device: Device) -> Plan:
     """Choose the regime: the fewest bytes moved first, then enough threads to keep the memory busy."""
-    rows, classes, lanes = shape.rows, shape.classes, VECTOR // shape.itemsize
+    rows, classes = shape.rows, shape.classes
     packable = shape.x_row == classes and (not writes or shape.out_row == classes)
     if classes <= 32 and packable:
         return Plan("packed", 128, -(-rows // 128), options={"classes": classes}, partials=-(-rows // 32))
 
-    vectors = -(-(classes + (0 if shape.aligned else lanes - 1)) // lanes)
-    few = 2 * rows <= device.multiprocessors and classes >= SHORTEST_SPLIT
-    if not few:
-        for group in GROUPS:
-            most = MOST_VECTORS[shape.itemsize] * (2 if group == 512 else 1)
-            if vectors > group * most:
-                continue
-            options = {"group": group, "vectors": -(-vectors // group)}
-            if group > 32:
-                return Plan("resident", group, rows, options=options, partials=rows)
-            together = 32 // group  # rows of a warp
-            return Plan("resident", 128, -(-rows // (4 * together)), options=options, partials=-(-rows // together))
+    vectors = vectors_of(shape)
+    if not (are_few(rows, device) and classes >= SHORTEST_SPLIT):
+        most = {group: MOST_VECTORS[shape.itemsize] * (2 if group == 512 else 1) for group in GROUPS}
+        resident = resident_plan(shape, most)
+        if resident is not None:
+            return resident
         if writes and vectors * VECTOR <= device.shared_memory - RESERVED_SHARED:
             return Plan("staged", STREAM_BLOCK, rows, shared=vectors * VECTOR, partials=rows)
         if classes <= LONGEST_STREAM:
             return Plan("streamed", STREAM_BLOCK, rows, partials=rows)
-
-    wanted = max(-(-2 * device.multiprocessors // rows), -(-classes // (LONGEST_STREAM // 2)))
-    length = max(-(-classes // wanted), SHORTEST_SEGMENT)
-    length = -(-length // lanes) * lanes
-    segments = -(-classes // length)
-    return Plan("split", STREAM_BLOCK, rows * segments, partials=rows, segments=segments, length=length)
+    return split_plan(shape, max(-(-2 * device.multiprocessors // rows), -(-classes // (LONGEST_STREAM // 2))))
 
 
 # ---- rows of an array

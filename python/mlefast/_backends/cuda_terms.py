@@ -18,7 +18,11 @@ from mlefast._backends.cuda import (
     Rows,
     Shape,
     across_plan,
+    are_few,
+    resident_plan,
     source_of,
+    split_plan,
+    vectors_of,
 )
 
 # Numbers that a lane holds of all arrays together, by the logits' itemsize. With more of them, what the passes know of
@@ -28,6 +32,7 @@ FEW_LANES = (1, 2, 4)  # for rows of one vector for each lane
 GROUPS = (8, 16, 32, 64, 128, 256, 512)  # up to 256 in float64, whose passes take more than 128 registers
 RESERVED_SHARED = 2048  # bytes that reductions take of a block's shared memory
 TOGETHER = 2  # vectors of each array that a thread of a streamed row has under way
+SHORTEST_SPLIT = 32768  # classes for which up to four launches in place of one pay
 ELEMENTS = 8192  # of an elementwise loss, that a block takes at least
 
 OPTIONS = {  # rules::Options and what turns them off
@@ -40,6 +45,19 @@ OPTIONS = {  # rules::Options and what turns them off
     "hessian": 1.0,
     "floor": 0.0,
 }
+
+# The launches of rows that several blocks share: one for each pass of a loss. `passes` in term_split.cuh says the same,
+# and a kernel for which it does not is not compiled.
+PASSES = {"extremes": 0, "sums": 1, "later": 2, "outputs": 3}
+WITHOUT_SOFTMAX = ("softmax_vjp", "log_softmax_vjp", "entropy")
+WITH_LATER = ("kl_div", "js_div", "cross_entropy_hvp")
+PART_NUMBERS = 10  # that a block leaves for the next launches
+
+
+def passes(loss: str) -> list[int]:
+    """Return the launches that a loss takes, in order."""
+    left_out = {"extremes": loss in WITHOUT_SOFTMAX, "later": loss not in WITH_LATER}
+    return [number for name, number in PASSES.items() if not left_out.get(name)]
 
 
 def most_vectors(itemsize: int, arrays: int) -> int:
@@ -54,20 +72,17 @@ def groups(itemsize: int) -> tuple[int, ...]:
 
 def make_plan(shape: Shape, arrays: int, device: Device) -> Plan:
     """Choose where a row is kept: in the registers of as few lanes as hold it, in shared memory or nowhere."""
-    rows, lanes = shape.rows, VECTOR // shape.itemsize
-    vectors = -(-(shape.classes + (0 if shape.aligned else lanes - 1)) // lanes)
-    for group in (*FEW_LANES, *groups(shape.itemsize)):
-        most = 1 if group in FEW_LANES else most_vectors(shape.itemsize, arrays)
-        if vectors > group * most:
-            continue
-        options = {"group": group, "vectors": -(-vectors // group)}
-        if group > 32:
-            return Plan("resident", group, rows, options=options, partials=rows)
-        together = 32 // group  # rows of a warp
-        return Plan("resident", 128, -(-rows // (4 * together)), options=options, partials=-(-rows // together))
     options = {"together": TOGETHER}
-    if vectors * VECTOR <= device.shared_memory - RESERVED_SHARED:
-        return Plan("staged", STREAM_BLOCK, rows, shared=vectors * VECTOR, options=options, partials=rows)
+    if are_few(shape.rows, device) and shape.classes >= SHORTEST_SPLIT:
+        return replace(split_plan(shape, -(-2 * device.multiprocessors // shape.rows)), options=options)
+    most = dict.fromkeys(FEW_LANES, 1)
+    most |= dict.fromkeys(groups(shape.itemsize), most_vectors(shape.itemsize, arrays))
+    resident = resident_plan(shape, most)
+    if resident is not None:
+        return resident
+    rows, shared = shape.rows, VECTOR * vectors_of(shape)
+    if shared <= device.shared_memory - RESERVED_SHARED:
+        return Plan("staged", STREAM_BLOCK, rows, shared=shared, options=options, partials=rows)
     return Plan("streamed", STREAM_BLOCK, rows, options=options, partials=rows)
 
 
@@ -125,8 +140,15 @@ class TermJob:
             arrays = 1 + sum(a is not None for a in (self.probabilities, self.v, self.u))
             plan = make_plan(Shape(x.count, x.classes, itemsize, x.stride, out_row, aligned), arrays, device)
         partials = device.xp.empty(plan.partials, np.float64) if partial else None
+        parts = None
+        launches = [0]
+        if plan.regime == "split":
+            parts, launches = device.xp.empty((plan.grid, PART_NUMBERS), np.float64), passes(self.loss)
         source = source_of("terms.cu", tuple(self._definitions(plan).items()))
-        device.launch(source, "mlefast_terms", plan.grid, plan.block, plan.shared, self._arguments(partials, length))
+        arguments = self._arguments(partials, length)
+        arguments += [parts, np.int64(plan.length), np.int32(plan.segments)]
+        for number in launches:
+            device.launch(source, "mlefast_terms", plan.grid, plan.block, plan.shared, [*arguments, np.int32(number)])
         return partials
 
     def _definitions(self, plan: Plan) -> dict[str, Any]:
@@ -149,6 +171,7 @@ class TermJob:
             "block": plan.block,
             "regime": plan.regime,
             **plan.options,
+            **({"passes": sum(1 << number for number in passes(self.loss))} if plan.regime == "split" else {}),
             **{f"asks_{name}": int(asked) for name, asked in asks.items()},
         }
 

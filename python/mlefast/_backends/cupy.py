@@ -2,7 +2,7 @@
 
 Loaded when the first such array arrives; importing mlefast imports neither this nor CuPy. Arrays stay on their device
 and work is queued on CuPy's current stream. Nothing waits for the device, unless ``MLEFAST_CUDA_CHECK=1`` asks for
-wrong targets to be raised rather than answered by NaN.
+wrong targets and negative counts to be raised rather than answered by NaN.
 """
 
 from __future__ import annotations
@@ -156,6 +156,10 @@ class CupyFunctions:
         """Return the entropy of probabilities and its gradient (None unless asked for)."""
         value, gradient = _run(p, out, lambda on, array: on.entropy(array, axis, out=out, **arguments), 1)
         return value, gradient
+
+    def information_gain(self, counts: Any) -> Any:
+        """Return the mutual information of tables' branches and classes."""
+        return _run(counts, None, lambda on, array: (on.information_gain(array),))[0]
 
     def product(self, name: str, y: Any, upstream: Any, axis: Any, out: Any) -> Any:
         """Run ``"softmax_vjp"`` or ``"log_softmax_vjp"``."""

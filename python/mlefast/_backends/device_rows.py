@@ -24,6 +24,7 @@ from mlefast._arguments import (
     quotient,
     wrong_target,
 )
+from mlefast._backends import array_functions
 from mlefast._backends.cuda import (
     Job,
     LossJob,
@@ -291,6 +292,15 @@ class RowFunctions(BinaryFunctions):
         vector = self._like(self._reals(upstream, "upstream"), of.logits, "upstream", "that of y")
         return self._run(name, of, _launch_alone, writes=True, into=self._out(out, of.logits, "y"), v=vector)
 
+    def information_gain(self, counts: Any) -> Any:
+        """Return the mutual information of tables' branches and classes, in float64."""
+        array = self._reals(counts, "counts")
+        array_functions.check_tables(tuple(array.shape))
+        n = array.astype(np.float64)
+        if checks_targets() and not bool((n >= 0).all()):
+            raise array_functions.negative_count(float(self.device.to_host(n).min()))
+        return array_functions.information_gain(self.xp, n)
+
     # ---- rows
 
     def _check(
@@ -420,7 +430,7 @@ class RowFunctions(BinaryFunctions):
 
 
 def checks_targets() -> bool:
-    """Whether wrong targets are to be raised rather than answered by NaN."""
+    """Whether wrong targets and counts are to be raised rather than answered by NaN."""
     return os.environ.get("MLEFAST_CUDA_CHECK") == "1"
 
 
