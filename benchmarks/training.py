@@ -7,7 +7,7 @@
     python benchmarks/training.py sparse     100,000 x 50,000, 0.1 % of it not 0, 20 classes
 
 What is compared takes turns; times are medians of the rounds, objectives are computed in float64 by one function.
-Steps are taken in processes of their own: the threads of one library would spin while another's work.
+Steps are taken in processes of their own, a moment apart: the threads of one library would spin while another's work.
 """
 
 from __future__ import annotations
@@ -118,8 +118,11 @@ def solvers(rounds: int) -> None:
     )
 
 
-def torch_epoch(X: Any, y: Any, hidden: tuple[int, ...], batch_size: int, *, compiled: bool) -> Callable[[], None]:
-    """Return an epoch of PyTorch's usual loop, the samples being one tensor."""
+EPOCHS = 5
+
+
+def torch_fit(X: Any, y: Any, hidden: tuple[int, ...], batch_size: int, *, compiled: bool) -> Callable[[], None]:
+    """Return some epochs of PyTorch's usual loop, the samples being one tensor."""
     import torch
 
     sizes = [X.shape[1], *hidden, int(y.max()) + 1]
@@ -135,46 +138,52 @@ def torch_epoch(X: Any, y: Any, hidden: tuple[int, ...], batch_size: int, *, com
 
     step = torch.compile(loss_of) if compiled else loss_of
 
-    def epoch() -> None:
-        order = torch.randperm(len(ty))
-        for start in range(0, len(ty) - batch_size + 1, batch_size):
-            some = order[start : start + batch_size]
-            optimizer.zero_grad()
-            step(tX[some], ty[some]).backward()
-            optimizer.step()
+    def fit() -> None:
+        for _ in range(EPOCHS):
+            order = torch.randperm(len(ty))
+            for start in range(0, len(ty) - batch_size + 1, batch_size):
+                some = order[start : start + batch_size]
+                optimizer.zero_grad()
+                step(tX[some], ty[some]).backward()
+                optimizer.step()
 
-    return epoch
+    return fit
 
 
-def epoch_of(library: str, X: Any, y: Any, hidden: tuple[int, ...], batch_size: int) -> Callable[[], Any]:
-    """Return an epoch of mini-batches of a library's linear model or network."""
+def fit_of(library: str, X: Any, y: Any, hidden: tuple[int, ...], batch_size: int) -> Callable[[], Any]:
+    """Return some epochs of mini-batches of a library's linear model or network."""
     if library in ("PyTorch", "torch.compile"):
-        return torch_epoch(X, y, hidden, batch_size, compiled=library == "torch.compile")
-    common: dict[str, Any] = {"solver": "sgd", "batch_size": batch_size, "learning_rate_init": 0.01}
+        return torch_fit(X, y, hidden, batch_size, compiled=library == "torch.compile")
+    common: dict[str, Any] = {
+        "solver": "sgd",
+        "batch_size": batch_size,
+        "learning_rate_init": 0.01,
+        "max_iter": EPOCHS,
+        "tol": 0,
+    }
     model: Any
     if library == "mlefast":
         model = MLPClassifier(hidden, **common) if hidden else SoftmaxClassifier(**common)
     elif hidden:
         model = TheirMLPClassifier(hidden, **common)
     else:
-        model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01)
-    return lambda: model.partial_fit(X, y, classes=np.arange(10))
+        model = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.01, max_iter=EPOCHS, tol=None)
+    return lambda: model.fit(X, y)
 
 
 def take_turns(connection: Any, *arguments: Any) -> None:
-    """Time an epoch each time that it is asked for, until None is sent."""
-    epoch = epoch_of(*arguments)
-    for _ in range(3):
-        epoch()
+    """Time a fit each time that it is asked for, until None is sent."""
+    fit = fit_of(*arguments)
+    fit()
     while connection.recv() is not None:
-        connection.send(seconds(epoch))
+        connection.send(seconds(fit))
 
 
 LIBRARIES = ("mlefast", "PyTorch", "torch.compile", "scikit-learn")
 
 
 def steps(rounds: int) -> None:
-    """Samples per second of an epoch, for a linear model and a network."""
+    """Samples per second of fits of some epochs, for a linear model and a network."""
     X, _, y, _ = mnist()
     spawn = multiprocessing.get_context("spawn")
     rows = []
@@ -188,13 +197,14 @@ def steps(rounds: int) -> None:
             times: dict[str, list[float]] = {library: [] for library in LIBRARIES}
             for each in range(rounds + 1):
                 for library, connection in connections.items():
+                    time.sleep(0.3)  # the other's threads have given up waiting for work
                     connection.send(True)
                     elapsed = connection.recv()
                     if each > 0:  # in the first round others are still being compiled
                         times[library].append(elapsed)
             for connection in connections.values():
                 connection.send(None)
-            rate = {name: len(y) / statistics.median(t) for name, t in times.items()}
+            rate = {name: EPOCHS * len(y) / statistics.median(t) for name, t in times.items()}
             # Each layer has a product on the way there and two on the way back, the first layer one.
             sizes = [X.shape[1], *hidden, 10]
             layers = [n_in * n_out for n_in, n_out in itertools.pairwise(sizes)]
