@@ -1,6 +1,7 @@
 #include "linear_model.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "driver.hpp"
@@ -125,7 +126,7 @@ template <class T> double linear_loss(const InstructionSet& set, const LinearMod
     call.classes = classes, call.x_class = call.out_class = 1;
     call.axes.add({n, classes, classes});
     call.target = target + first, call.target_bytes = 8, call.target_signed = true;
-    call.ignore_index = -1;  // none: a class is not negative
+    call.ignore_index = std::numeric_limits<int64_t>::min();  // none
     call.upstream = model.weight ? model.weight + first : nullptr;
     call.scale = model.scale;
     call.value = value;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -15,6 +16,7 @@ from mlefast import _core
 from mlefast.estimators.blas import product
 from mlefast.estimators.checkpoint import Checkpoint, EvaluationLog
 from mlefast.estimators.descent import INTERRUPTED, Fit, Watcher
+from mlefast.estimators.machines import Machine
 from mlefast.estimators.objective import FloatArray, LinearObjective, has_own_products
 from mlefast.estimators.samples import Samples
 
@@ -80,10 +82,9 @@ class Preconditioner:
         root = None if data.weight is None else machine.xp.sqrt(data.weight).astype(X.dtype)
         if root is not None:
             X = X * root[:, None] if isinstance(X, dense) else X.multiply(root[:, None]).tocsr()
-        gram = X.T @ X
         n_features = objective.n_features
         full = np.empty((self._shape[1],) * 2)
-        full[:n_features, :n_features] = machine.to_host(gram) if isinstance(gram, dense) else gram.toarray()
+        full[:n_features, :n_features] = _gram(X, machine) if isinstance(X, dense) else (X.T @ X).toarray()
         if objective.fit_intercept:
             ones = machine.xp.ones(X.shape[0], X.dtype) if root is None else root
             full[n_features, :n_features] = full[:n_features, n_features] = machine.to_host(X.T @ ones)
@@ -136,6 +137,17 @@ class Preconditioner:
     def _matrix(self, parameters: FloatArray) -> FloatArray:
         weights, intercepts = self._objective.split(parameters)
         return weights if intercepts is None else np.hstack([weights, intercepts[:, None]])
+
+
+def _gram(X: Any, machine: Machine) -> Any:
+    """Return X'X on the host: three quarters of it by products, one by symmetry."""
+    n_features = X.shape[1]
+    half = n_features // 2
+    gram = machine.empty((n_features, n_features), X.dtype)
+    for rows, columns in ((slice(half), slice(half)), (slice(half, None), slice(None))):
+        machine.product(X[:, rows].T, X[:, columns], gram[rows, columns])
+    gram[:half, half:] = gram[half:, :half].T
+    return machine.to_host(gram)
 
 
 class Parameters:
