@@ -79,8 +79,8 @@ LOSSES = test_terms.calls(np.zeros((1, 2), np.float32))
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("dtype", DTYPES[:3], ids=name_of)
 def test_every_loss_against_the_cpu(name, dtype):
-    """Each regime: a few lanes, a warp, a block, shared memory, streamed."""
-    for shape in ((1000, 3), (300, 33), (64, 521), (8, 4099), (5, 20000), (3, 128256)):
+    """Each regime: a few lanes, a warp, a block, shared memory, streamed, split between blocks."""
+    for shape in ((1000, 3), (300, 33), (64, 521), (8, 4099), (5, 20000), (500, 70001), (3, 128256)):
         x = (3 * np.random.default_rng(shape).standard_normal(shape)).astype(dtype)
         call = test_terms.calls(x)[name]
         test_terms.assert_like_the_cpus(call(OnGpu(), x), call(mf, x))
@@ -208,3 +208,8 @@ def test_tolerances_are_those_of_the_cpu():
     with functions_of_cases(OnGpu()):
         x = cases.rows("confident", 50, 300, np.float32)
         cases.check_rows(x, cases.targets(x), np.float32)
+
+
+def test_information_gain():
+    counts = np.random.default_rng(0).integers(0, 9, (60, 3, 5)).astype(np.float64)
+    np.testing.assert_allclose(OnGpu().information_gain(counts), mf.information_gain(counts), rtol=1e-12, atol=1e-14)
