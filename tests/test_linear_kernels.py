@@ -26,9 +26,9 @@ def problem(n, features, classes, dtype, *, fit_intercept=True):
 @pytest.mark.parametrize("weighs", [False, True])
 def test_objective_is_that_of_a_blas(monkeypatch, dtype, classes, fit_intercept, weighs):
     """Loss, gradient and Hessian in one pass, and by products and losses one after the other."""
-    of, X, y, weight, at, direction = problem(333, 77, classes, dtype, fit_intercept=fit_intercept)
+    of, X, y, weight, at, direction = problem(2500, 77, classes, dtype, fit_intercept=fit_intercept)
     weight = weight if weighs else None
-    total = 300.0
+    total = 2000.0
     results = []
     for own in (True, False):
         monkeypatch.setattr(objective_module, "has_own_products", lambda *_, own=own: own)

@@ -180,6 +180,7 @@ template <class T> void check_bits(const InstructionSet& set) {
 }  // namespace
 
 TEST_CASE("linear models: every instruction set and type, sizes around lanes, tiles and blocks") {
+  init_threads();  // so that there is more than one part, if there is more than one processor
   for (const auto* set : usable_sets()) {
     MESSAGE("instruction set: ", std::string(set->name));
     check_models<float>(*set);
@@ -188,6 +189,7 @@ TEST_CASE("linear models: every instruction set and type, sizes around lanes, ti
 }
 
 TEST_CASE("linear models: the same bits with any number of threads") {
+  init_threads();
   for (const auto* set : usable_sets()) {
     check_bits<float>(*set);
     check_bits<double>(*set);
