@@ -36,12 +36,43 @@ AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
 OBJECTIVE = "python/mlefast/estimators/objective.py"
+LINEAR_MODEL, LINEAR_KERNEL = "src/cpp/linear_model.cpp", "src/cpp/linear_kernel.hpp"
+LINEAR = ["tests/test_linear_kernels.py"]
 TRAINING, TRAINING_MATH = "src/rules/training.h", "src/cpp/training_math.hpp"
 TRAINING_DRIVER, TRAINING_KERNEL = "src/cpp/training.cpp", "src/cpp/training_kernel.hpp"
 
 TERMS, TERM_LOSSES, TERM_KERNEL = "src/rules/terms.h", "src/rules/term_losses.h", "src/cpp/term_kernel.hpp"
 
 MUTATIONS = [
+    Mutation(
+        "linear models: a part is not added",
+        LINEAR_MODEL,
+        "for (int64_t part = 1; part < parts; ++part)\n          for",
+        "for (int64_t part = 2; part < parts; ++part)\n          for",
+        LINEAR,
+    ),
+    Mutation(
+        "linear models: the loss without weights",
+        LINEAR_MODEL,
+        "sum += double(value[s]) * (model.weight ? double(model.weight[first + s]) : 1.0);",
+        "sum += double(value[s]);",
+        LINEAR,
+    ),
+    Mutation(
+        "linear models: targets of the first block",
+        LINEAR_MODEL,
+        "call.target = target + first",
+        "call.target = target",
+        LINEAR,
+    ),
+    Mutation("linear models: the last features", LINEAR_KERNEL, "if (i < n) add(", "if (false) add(", LINEAR),
+    Mutation(
+        "linear models: the last block's gradient alone",
+        LINEAR_KERNEL,
+        "const Vec total = load(at) + sum[q][v];",
+        "const Vec total = sum[q][v];",
+        LINEAR,
+    ),
     Mutation(
         "family: a winner's gradient cancels",
         TERMS,
