@@ -35,7 +35,7 @@ ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
-OBJECTIVE = "python/mlefast/estimators/objective.py"
+SOLVERS = "python/mlefast/estimators/solvers.py"
 LINEAR_MODEL, LINEAR_KERNEL = "src/cpp/linear_model.cpp", "src/cpp/linear_kernel.hpp"
 LINEAR = ["tests/test_linear_kernels.py"]
 TRAINING, TRAINING_MATH = "src/rules/training.h", "src/cpp/training_math.hpp"
@@ -257,13 +257,17 @@ MUTATIONS = [
     ),
     Mutation(
         "objective: the intercept has a prior",
-        OBJECTIVE,
-        "weights = parameters[:, : self.n_features]\n        return",
-        "weights = parameters\n        return",
+        SOLVERS,
+        "gradient[: objective.n_weights] += objective.l2 * weights",
+        "gradient += objective.l2 * parameters",
         ESTIMATORS,
     ),
     Mutation(
-        "objective: the penalty's gradient is missing", OBJECTIVE, "+= self.l2 * weights", "+= 0 * weights", ESTIMATORS
+        "objective: the penalty's gradient is missing",
+        SOLVERS,
+        "+= objective.l2 * weights",
+        "+= 0 * weights",
+        ESTIMATORS,
     ),
     Mutation("sgd: no momentum", TRAINING, "mu * velocity - move);", "Ops::set(0) - move);", ESTIMATORS),
     Mutation(
