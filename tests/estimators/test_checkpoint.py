@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mlefast import MLPClassifier, SoftmaxClassifier
-from mlefast.estimators.checkpoint import CheckpointError
+from mlefast.estimators.checkpoint import CheckpointError, EvaluationLog
 from sklearn.datasets import load_digits
 
 X, Y = load_digits(return_X_y=True)
@@ -74,6 +74,17 @@ def test_resumed_fit_has_the_same_bits(tmp_path, name):
     assert seen == list(range(n_iter, n_iter + 1))  # not what was done before
     same(make(random_state=0, **options, checkpoint=tmp_path, resume=True).fit(X, Y), whole)  # nothing is left to do
     assert {path.name for path in tmp_path.iterdir()} <= {"checkpoint.npz", "evaluations.bin"}
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_newton_cg_knows_what_it_gained(tmp_path, stop):
+    """The gradient is small already, and it goes on because the last iteration gained much."""
+    options = {"solver": "newton-cg", "tol": 5e-2}
+    whole = SoftmaxClassifier(**options).fit(X, Y)
+    assert whole.n_iter_ > stop
+    with pytest.raises(Killed):
+        SoftmaxClassifier(**options, checkpoint=tmp_path, callback=kill_at(stop)).fit(X, Y)
+    same(SoftmaxClassifier(**options, checkpoint=tmp_path, resume=True).fit(X, Y), whole)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -148,3 +159,37 @@ def test_without_a_random_state_the_first_fits_numbers_are_used(tmp_path):
     one = MLPClassifier(**options, resume=True).fit(X, Y)
     other = MLPClassifier(**{**options, "checkpoint": copy}, resume=True).fit(X, Y)
     same(one, other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gradient"])
+def test_a_log_goes_on_where_it_is_whole(tmp_path, damage):
+    """What was being written when the process ended is overwritten: other records begin where it began."""
+    path, r = tmp_path / "log", np.random.default_rng(0)
+    points = [(r.standard_normal(5), float(i), r.standard_normal(5), 0.5) for i in range(3)]
+    log = EvaluationLog(path, 5, keep=False)
+    for point in points:
+        log.append(*point)
+    log.close()
+    whole = path.read_bytes()
+    record = len(whole) // 3
+    if damage == "cut":
+        path.write_bytes(whole[:-7])
+    else:
+        path.write_bytes(whole[: 2 * record + record - 3] + b"???")
+
+    def replayed(log):
+        known = 0
+        while known < 3 and (found := log.replay(points[known][0])) is not None:
+            assert found[0] == points[known][1]
+            np.testing.assert_array_equal(found[1], points[known][2])
+            known += 1
+        return known
+
+    log = EvaluationLog(path, 5, keep=True)
+    assert replayed(log) == 2
+    log.append(*points[2])
+    log.close()
+    assert path.read_bytes() == whole
+    log = EvaluationLog(path, 5, keep=True)
+    assert replayed(log) == 3
+    log.close()

@@ -140,13 +140,12 @@ class Preconditioner:
 
 
 def _gram(X: Any, machine: Machine) -> Any:
-    """Return X'X on the host: three quarters of it by products, one by symmetry."""
+    """Return X'X on the host, its upper right quarter left out: Cholesky's factor needs the lower triangle."""
     n_features = X.shape[1]
     half = n_features // 2
-    gram = machine.empty((n_features, n_features), X.dtype)
+    gram = machine.zeros((n_features, n_features), X.dtype)
     for rows, columns in ((slice(half), slice(half)), (slice(half, None), slice(None))):
         machine.product(X[:, rows].T, X[:, columns], gram[rows, columns])
-    gram[:half, half:] = gram[half:, :half].T
     return machine.to_host(gram)
 
 
