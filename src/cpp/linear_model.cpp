@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "driver.hpp"
@@ -14,6 +15,13 @@ namespace {
 constexpr int64_t most_block = 64;               // samples
 constexpr int64_t block_bytes = 256 * 1024;      // of features: half of a small second-level cache
 constexpr int64_t part_multiply_adds = 1 << 21;  // about 50 us: below, waking a thread does not pay
+
+template <class U, class... T> constexpr int index_of(rules::List<T...>) {
+  constexpr bool is[] = {std::is_same_v<T, U>...};
+  int i = 0;
+  while (!is[i]) ++i;
+  return i;
+}
 
 template <class T> class LinearDriver {
   const LinearModel<T>& model;
@@ -117,7 +125,7 @@ template <class T> class LinearDriver {
 }  // namespace
 
 template <class T> double linear_loss(const InstructionSet& set, const LinearModel<T>& model, const int64_t* target) {
-  constexpr int task = rules::Tasks::index<rules::CrossEntropyGrad>();
+  constexpr int task = index_of<rules::CrossEntropyGrad>(rules::Tasks{});
   const int64_t classes = model.classes();
   return LinearDriver<T>(set, model, 2).gradient_of_logits([&](int64_t first, int64_t n, T* z) {
     T value[most_block];
@@ -139,7 +147,7 @@ template <class T> double linear_loss(const InstructionSet& set, const LinearMod
 
 template <class T>
 void linear_curvature(const InstructionSet& set, const LinearModel<T>& model, const T* probabilities) {
-  constexpr int loss = rules::Losses::index<rules::SoftmaxProduct>();
+  constexpr int loss = index_of<rules::SoftmaxProduct>(rules::Losses{});
   const int64_t classes = model.classes();
   LinearDriver<T>(set, model, 2).gradient_of_logits([&](int64_t first, int64_t n, T* z) {
     TermCall<T> call{};

@@ -80,14 +80,6 @@ struct CrossEntropyGrad : CrossEntropy {
 
 template <class... T> struct List {
   static constexpr int size = sizeof...(T);
-
-  // The place of one of them.
-  template <class U> static constexpr int index() {
-    constexpr bool is[] = {__is_same(T, U)...};
-    int i = 0;
-    while (!is[i]) ++i;
-    return i;
-  }
 };
 
 using Tasks = List<LogSumExp, Softmax, LogSoftmax, CrossEntropy, CrossEntropyGrad>;
