@@ -39,8 +39,8 @@ def _address(char: str) -> int:
     return address
 
 
-# The distance of rows whose entries are neighbours, in entries; None if the BLAS cannot read the array so.
-def _row_distance(array: Array) -> int | None:
+def row_distance(array: Array) -> int | None:
+    """Return the distance of rows whose entries are neighbours, in entries; None if they are none, or overlap."""
     rows, columns = int(array.shape[0]), int(array.shape[1])
     if columns > 1 and array.strides[1] != array.itemsize:
         return None
@@ -54,7 +54,7 @@ def is_readable(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether :func:`gemm` can read a matrix where it lies: its dtype, and rows or columns whose entries touch."""
     if array.dtype != dtype or not array.flags.aligned:
         return False
-    return _row_distance(array) is not None or _row_distance(array.T) is not None
+    return row_distance(array) is not None or row_distance(array.T) is not None
 
 
 def gemm(alpha: float, a: FloatArray, b: FloatArray, beta: float, c: FloatArray) -> None:

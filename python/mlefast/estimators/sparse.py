@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from mlefast import _core
+from mlefast._gemm import row_distance
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -106,9 +107,4 @@ def _format(a: Any) -> str:
 
 
 def _has_contiguous_rows(array: FloatArray) -> bool:
-    n_rows, n_columns = array.shape
-    if array.size == 0:
-        return True
-    distance, rest = divmod(array.strides[0], array.itemsize)
-    fits = n_rows == 1 or (rest == 0 and distance >= n_columns)
-    return array.flags.aligned and fits and (n_columns == 1 or array.strides[1] == array.itemsize)
+    return array.size == 0 or (array.flags.aligned and row_distance(array) is not None)
