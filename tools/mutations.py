@@ -69,8 +69,8 @@ MUTATIONS = [
     Mutation(
         "linear models: the last block's gradient alone",
         LINEAR_KERNEL,
-        "const Vec total = load(at) + sum[q][v];",
-        "const Vec total = sum[q][v];",
+        "read<Isa, whole>(at, n) + sum[q][v], n);",
+        "sum[q][v], n);",
         LINEAR,
     ),
     Mutation(

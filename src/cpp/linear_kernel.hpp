@@ -2,6 +2,7 @@
 // for reuse; here one is so narrow that the packing costs as much as the product. Included by training_kernel.hpp.
 #pragma once
 
+#include "part_vectors.hpp"
 #include "training_run.hpp"
 
 namespace mlefast {
@@ -83,12 +84,6 @@ template <class Isa> struct LinearKernel {
 
   template <int V, int K, bool whole>
   static MLEFAST_FN void weigh(const LinearRun<T>& run, int64_t feature, int64_t k, int64_t n) {
-    const auto load = [=](const T* p) {
-      if constexpr (whole)
-        return Isa::load(p);
-      else
-        return Isa::load(p, n, 0);
-    };
     Vec sum[K][V];
     for (int q = 0; q < K; ++q)
       for (int v = 0; v < V; ++v) sum[q][v] = Isa::set(0);
@@ -97,18 +92,14 @@ template <class Isa> struct LinearKernel {
       Vec e[K];
       for (int q = 0; q < K; ++q) e[q] = Isa::set(error[q]);
       for (int v = 0; v < V; ++v) {
-        const Vec values = load(x + v * lanes);
+        const Vec values = read<Isa, whole>(x + v * lanes, n);
         for (int q = 0; q < K; ++q) sum[q][v] = Isa::fma(e[q], values, sum[q][v]);
       }
     }
     for (int q = 0; q < K; ++q)
       for (int v = 0; v < V; ++v) {
         T* const at = run.coef_gradient + (k + q) * run.features + feature + v * lanes;
-        const Vec total = load(at) + sum[q][v];
-        if constexpr (whole)
-          Isa::store(at, total);
-        else
-          Isa::store(at, total, n);
+        write<Isa, whole>(at, read<Isa, whole>(at, n) + sum[q][v], n);
       }
   }
 };

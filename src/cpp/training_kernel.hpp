@@ -4,24 +4,11 @@
 
 #include "instruction_set.hpp"
 #include "linear_kernel.hpp"
+#include "part_vectors.hpp"
 #include "training_math.hpp"
 #include "vectors.hpp"
 
 namespace mlefast {
-
-// A vector of memory at p: all of it, or its first n numbers.
-template <class Ops, bool whole, class T> MLEFAST_FN typename Ops::Vec read(const T* p, int64_t n) {
-  if constexpr (whole)
-    return Ops::load(p);
-  else
-    return Ops::load(p, n, 0);
-}
-template <class Ops, bool whole, class T> MLEFAST_FN void write(T* p, typename Ops::Vec v, int64_t n) {
-  if constexpr (whole)
-    Ops::store(p, v);
-  else
-    Ops::store(p, v, n);
-}
 
 template <class Isa, class Function> struct LayerKernel {
   using T = typename Isa::Value;
