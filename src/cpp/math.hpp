@@ -2,7 +2,7 @@
 //
 // | function   | valid arguments | largest error                | beyond                                       |
 // |------------|-----------------|------------------------------|----------------------------------------------|
-// | exp_scaled | x <= 0          | 1.0 ULP of exp(x) * 2^bias   | exactly 0 below 2^least and at -inf; NaN -> NaN |
+// | exp_scaled | x <= 0          | 1.0 ULP of exp(x) * scale    | exactly 0 at -inf and below `lowest`; NaN -> NaN |
 // | exp        | x <= 0          | 1.0 ULP, subnormals included | the same                                     |
 // | log1p      | 0 <= x < 2^126  | 1.5 ULP                      | NaN -> NaN                                   |
 // | log        | 0 <= x < 2^126  | 1.5 ULP                      | 0 -> -inf; NaN -> NaN                        |
@@ -29,7 +29,8 @@ template <> struct MathConstants<float> {
   // Exponentials are kept multiplied by `scale`, so that none is a denormal number: an operation that takes or makes
   // one costs 50 ns a vector on Intel processors, twenty times the whole exp.
   static constexpr float scale = 0x1p+32f, unscale = 0x1p-32f, log2_scale = 32;
-  static constexpr float least = -155;                                    // the least n; 2^n * scale is a normal number
+  // What has n = -159 here comes out as 0: the bits of that power's exponent are 0. n * log 2, well below any result.
+  static constexpr float lowest = -159 * 0x1.62e43p-1f;
   static constexpr float smallest = 0x1p-126f;                            // the smallest normal number
   static constexpr float denormals_1 = 0x1p+64f, denormals_2 = 0x1p+53f;  // product 2^149 / scale: see Rescale
   static constexpr float denormals = 0x1p+23f;                            // how many there are
@@ -46,7 +47,7 @@ template <> struct MathConstants<double> {
                                               0x1.a019998e2c637p-16, 0x1.71df04eb4f1f6p-19, 0x1.28add07b1165dp-22,
                                               0x1.adafe332c0168p-26};
   static constexpr double scale = 0x1p+64, unscale = 0x1p-64, log2_scale = 64;
-  static constexpr double least = -1082;
+  static constexpr double lowest = -1087 * 0x1.62e42fefa39efp-1;
   static constexpr double smallest = 0x1p-1022;
   static constexpr double denormals_1 = 0x1p+500, denormals_2 = 0x1p+510;  // product 2^1074 / scale
   static constexpr double denormals = 0x1p+52;
@@ -65,28 +66,34 @@ template <class Isa> struct Math : Isa {
   // less than the length of two such chains (measured: 6.1 ns a vector with K = 1, 3.9 with K = 4, 16 floats).
   template <int K> static MLEFAST_FN void exp_scaled(Vec (&v)[K]) {
     Vec shifted[K], power[K], p[K], lost[K];
-    for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], Isa::set(Constants::log2e), Isa::set(Constants::magic));
-    for (int q = 0; q < K; ++q) power[q] = shifted[q] - Isa::set(Constants::magic);
-    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], Isa::set(-Constants::ln2_hi), v[q]);  // exact
+    const Vec lowest = Isa::constant(Constants::lowest), log2e = Isa::constant(Constants::log2e);
+    for (int q = 0; q < K; ++q) v[q] = Isa::max(lowest, v[q]);  // a NaN stays one
+    const Vec magic = Isa::constant(Constants::magic);
+    for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], log2e, magic);
+    for (int q = 0; q < K; ++q) power[q] = shifted[q] - magic;
+    const Vec minus_hi = Isa::constant(-Constants::ln2_hi);
+    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_hi, v[q]);  // exact
     if constexpr (!Isa::fuses)
       for (int q = 0; q < K; ++q) lost[q] = low_part(v[q], power[q] * Isa::set(Constants::ln2_lo));
-    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], Isa::set(-Constants::ln2_lo), v[q]);
+    const Vec minus_lo = Isa::constant(-Constants::ln2_lo);
+    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_lo, v[q]);
 
     constexpr int last = Constants::exp_terms - 1;
-    for (int q = 0; q < K; ++q) p[q] = Isa::set(Constants::exp_c[last]);
-    for (int term = last - 1; term >= 0; --term)
-      for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], Isa::set(Constants::exp_c[term]));
+    const Vec highest = Isa::constant(Constants::exp_c[last]);
+    for (int q = 0; q < K; ++q) p[q] = highest;
+    for (int term = last - 1; term >= 0; --term) {
+      const Vec c = Isa::constant(Constants::exp_c[term]);
+      for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
+    }
+    const Vec one = Isa::constant(1);
     if constexpr (Isa::fuses) {
-      for (int one = 0; one < 2; ++one)
-        for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], Isa::set(1));
+      for (int twice = 0; twice < 2; ++twice)
+        for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
     } else {  // 1 + (v + (v^2 p + lost)): the roundings that a fused operation would spare come in at their smallest
-      for (int q = 0; q < K; ++q) p[q] = Isa::set(1) + (v[q] + (p[q] * (v[q] * v[q]) + lost[q]));
+      for (int q = 0; q < K; ++q) p[q] = one + (v[q] + (p[q] * (v[q] * v[q]) + lost[q]));
     }
     // A product, since a NaN's bits would not survive an addition to its exponent.
-    for (int q = 0; q < K; ++q) {
-      const auto wanted = Isa::not_less(shifted[q], Isa::set(Constants::magic + Constants::least));
-      v[q] = Isa::keep(wanted, p[q] * Isa::power_of_two(shifted[q]));
-    }
+    for (int q = 0; q < K; ++q) v[q] = p[q] * Isa::power_of_two(shifted[q]);
   }
 
   // What the rounding of high - low loses.

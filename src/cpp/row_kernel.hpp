@@ -28,24 +28,21 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
   // The largest elements of x, in any lanes. Blocks are looked at before they are scanned.
   void look(const S* x, int64_t n) { look_at(x, n, ahead); }
 
-  void forget() {
-    for (auto& v : ahead) v = Ops::set(-infinity);
-  }
+  void forget() { ahead = Ops::set(-infinity); }
 
   // Sums up a row whose first block has been looked at; looks at `next`, the first block of the row to come.
   // block_max[b] is the maximum that block b's exponentials were taken against.
   rules::State<Double> scan(const S* x, int64_t n, T* stage, const S* next, int64_t next_n, T* block_max) {
     Sum<Ops> sum;
     T max = -infinity;
-    Vec best[K];
-    for (int q = 0; q < K; ++q) best[q] = ahead[q];
+    Vec best = ahead;
     for (int64_t b = 0; b < n; b += block) {
       const int64_t len = n - b < block ? n - b : block, rest = n - b - len;
-      const Vec top = Ops::max(Ops::max(best[0], best[1]), Ops::max(best[2], best[3]));
+      const Vec top = best;
       const S* after = rest > 0 ? x + b + len : next;
       const int64_t after_n = rest > 0 ? (rest < block ? rest : block) : next_n;
       const bool raised = Ops::any(Ops::less(Ops::set(max), top));
-      for (auto& v : best) v = Ops::set(-infinity);
+      best = Ops::set(-infinity);
       if (raised) {
         const T higher = Ops::reduce_max(top);
         sum.add_once(MathConstants<T>::scale);  // the old maximum counts from now on
@@ -58,7 +55,7 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
       }
       block_max[b / block] = max;
     }
-    for (int q = 0; q < K; ++q) ahead[q] = best[q];
+    ahead = best;
     rules::State<Double> row{max, sum.total() * MathConstants<T>::unscale};
     if (max == infinity) row.others = holds_nan(x, n) ? row.others : 0;
     return row;
@@ -66,55 +63,68 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
 
  private:
   static constexpr T infinity = static_cast<T>(__builtin_inf());
-  Vec ahead[K];  // the maximum of the block to come, in any lanes
+  Vec ahead;  // the maximum of the block to come, in any lanes
 
   static MLEFAST_FN T* at(T* stage, int64_t i) {
     const bool absent = emit == rules::Emit::nothing || (is_half<S> && emit != rules::Emit::scaled_exp);
     return absent ? nullptr : stage + i;
   }
 
-  static MLEFAST_FN void look_at(const S* x, int64_t n, Vec (&best)[K]) {
+  template <int k> static MLEFAST_FN Vec largest(const Vec (&v)[k]) {
+    if constexpr (k == 1)
+      return v[0];
+    else
+      return Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[3]));
+  }
+  template <int k> static MLEFAST_FN Vec added(const Vec (&v)[k]) {
+    if constexpr (k == 1)
+      return v[0];
+    else
+      return (v[0] + v[1]) + (v[2] + v[3]);
+  }
+
+  static MLEFAST_FN Vec largest_of_step(const S* x) {
+    Vec v[K];
+    for (int q = 0; q < K; ++q) v[q] = Ops::load(x + q * lanes);
+    return largest(v);
+  }
+
+  static MLEFAST_FN void look_at(const S* x, int64_t n, Vec& best) {
     int64_t i = 0;
-    for (; i + step <= n; i += step)
-      for (int q = 0; q < K; ++q) best[q] = Ops::max(best[q], Ops::load(x + i + q * lanes));
-    for (; i + lanes <= n; i += lanes) best[0] = Ops::max(best[0], Ops::load(x + i));
-    if (i < n) best[0] = Ops::max(best[0], Ops::load(x + i, n - i, -infinity));
+    for (; i + step <= n; i += step) best = Ops::max(best, largest_of_step(x + i));
+    for (; i + lanes <= n; i += lanes) best = Ops::max(best, Ops::load(x + i));
+    if (i < n) best = Ops::max(best, Ops::load(x + i, n - i, -infinity));
   }
 
   // Adds a block's exponentials to `sum`. If its maximum is the row's new one, those equal to it are left out and
   // counted: the result is their number.
   template <bool raised>
-  static MLEFAST_FN double scan_block(const S* x, int64_t n, T* stage, T max, const S* next, int64_t next_n,
-                                      Vec (&best)[K], Sum<Ops>& sum) {
+  static MLEFAST_FN double scan_block(const S* x, int64_t n, T* stage, T max, const S* next, int64_t next_n, Vec& best,
+                                      Sum<Ops>& sum) {
     const Vec against = Ops::set(max == -infinity ? 0 : max);  // exp(-inf - 0) = 0 where exp(-inf - -inf) is NaN
-    Vec winners[K];
-    for (auto& v : winners) v = Ops::set(0);
+    Vec winners = Ops::set(0);
     int64_t i = 0;
     while (i + step <= n) {
-      Vec part[K];
-      for (auto& v : part) v = Ops::set(0);
+      Vec part = Ops::set(0);
       for (const int64_t end = n - i < group ? n - step : i + group - step; i <= end; i += step)
         if (i + step <= next_n)
           advance<K, raised, true>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
         else
           advance<K, raised, false>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
-      sum.add((part[0] + part[1]) + (part[2] + part[3]));
+      sum.add(part);
     }
     const int64_t looked = i < next_n ? i : next_n / step * step;
-    Vec part[K];
-    part[0] = Ops::set(0);
+    Vec part = Ops::set(0);
     for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(stage, i), against, next, best, part, winners);
-    sum.add(part[0]);
+    sum.add(part);
     look_at(next + looked, next_n - looked, best);
-    if (!raised) return 0;
-    for (auto& v : winners) v = Ops::counted(v);
-    return double(Ops::reduce_add((winners[0] + winners[1]) + (winners[2] + winners[3])));
+    return raised ? double(Ops::reduce_add(Ops::counted(winners))) : 0;
   }
 
   // k vectors, of which the only one may be short by having but n elements: the rest of it is as if masked.
   template <int k, bool raised, bool fused>
-  static MLEFAST_FN void advance(const S* x, int64_t n, T* stage, Vec against, const S* next, Vec (&best)[K],
-                                 Vec (&part)[K], Vec (&winners)[K]) {
+  static MLEFAST_FN void advance(const S* x, int64_t n, T* stage, Vec against, const S* next, Vec& best, Vec& part,
+                                 Vec& winners) {
     const bool whole = k > 1 || n >= lanes;
     Vec v[k];
     for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(S)); byte += 64) {
@@ -123,19 +133,18 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
     }
     for (int q = 0; q < k; ++q) v[q] = whole ? Ops::load(x + q * lanes) : Ops::load(x, n, -infinity);
     for (int q = 0; q < k; ++q) v[q] = v[q] - against;
-    if (fused)
-      for (int q = 0; q < k; ++q) best[q] = Ops::max(best[q], Ops::load(next + q * lanes));
+    if (fused) best = Ops::max(best, largest_of_step(next));
+    // One look at all vectors, because few hold a winner.
+    const bool won = raised && Ops::any(Ops::equal(largest(v), Ops::set(0)));
     Ops::exp_scaled(v);
     if (emit == rules::Emit::scaled_exp)
       for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n);
-    for (int q = 0; q < k; ++q) {
-      if (raised) {
+    if (won)
+      for (int q = 0; q < k; ++q) {
         const auto wins = Ops::equal(v[q], Ops::set(MathConstants<T>::scale));
-        part[q] = Ops::add_unless(wins, part[q], v[q]), winners[q] = Ops::count(wins, winners[q]);
-      } else {
-        part[q] = part[q] + v[q];
+        v[q] = Ops::add_unless(wins, Ops::set(0), v[q]), winners = Ops::count(wins, winners);
       }
-    }
+    part = part + added(v);
   }
 
   static bool holds_nan(const S* x, int64_t n) {

@@ -139,6 +139,10 @@ template <class Isa, int K> struct Several {
   static MLEFAST_FN Vec set(Value x) {
     return each([=](int) { return Isa::set(x); });
   }
+  static MLEFAST_FN Vec constant(Value x) {
+    const auto one = Isa::constant(x);
+    return each([=](int) { return one; });
+  }
   static MLEFAST_FN Vec load(const Value* p) {
     return each([=](int q) { return Isa::load(p + q * Isa::lanes); });
   }

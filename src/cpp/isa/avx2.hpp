@@ -29,6 +29,12 @@ template <> struct Avx2<double> {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
   }
   static MLEFAST_FN Vec set(double x) { return {_mm256_set1_pd(x)}; }
+  // A value that the compiler cannot trace back to memory.
+  static MLEFAST_FN Vec constant(double x) {
+    Vec v = set(x);
+    asm volatile("" : "+x"(v.v));
+    return v;
+  }
   static MLEFAST_FN Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
   static MLEFAST_FN Vec load(const double* p, int64_t n, double fill) {
     const auto lanes_in = first(n);
@@ -128,6 +134,11 @@ template <> struct Avx2<float> {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static MLEFAST_FN Vec set(float x) { return {_mm256_set1_ps(x)}; }
+  static MLEFAST_FN Vec constant(float x) {
+    Vec v = set(x);
+    asm volatile("" : "+x"(v.v));
+    return v;
+  }
   static MLEFAST_FN Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static MLEFAST_FN Vec load(const float* p, int64_t n, float fill) {
     const auto lanes_in = first(n);

@@ -25,6 +25,7 @@ template <> struct Avx512<double> {
 
   static MLEFAST_FN Mask first(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
   static MLEFAST_FN Vec set(double x) { return {_mm512_set1_pd(x)}; }
+  static MLEFAST_FN Vec constant(double x) { return set(x); }
   static MLEFAST_FN Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
   static MLEFAST_FN Vec load(const double* p, int64_t n, double fill) {
     return {_mm512_mask_loadu_pd(_mm512_set1_pd(fill), first(n), p)};
@@ -101,6 +102,7 @@ template <> struct Avx512<float> {
 
   static MLEFAST_FN Mask first(int64_t n) { return static_cast<Mask>((1u << n) - 1); }
   static MLEFAST_FN Vec set(float x) { return {_mm512_set1_ps(x)}; }
+  static MLEFAST_FN Vec constant(float x) { return set(x); }
   static MLEFAST_FN Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static MLEFAST_FN Vec load(const float* p, int64_t n, float fill) {
     return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(n), p)};

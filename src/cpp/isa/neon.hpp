@@ -27,6 +27,7 @@ template <> struct Neon<double> {
 
   static MLEFAST_FN Mask invert(uint64x2_t m) { return {vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(m)))}; }
   static MLEFAST_FN Vec set(double x) { return {vdupq_n_f64(x)}; }
+  static MLEFAST_FN Vec constant(double x) { return set(x); }
   static MLEFAST_FN Vec load(const double* p) { return {vld1q_f64(p)}; }
   static MLEFAST_FN Vec load(const double* p, int64_t n, double fill) {
     if (n >= lanes) return load(p);
@@ -108,6 +109,7 @@ template <> struct Neon<float> {
 
   static MLEFAST_FN Mask invert(uint32x4_t m) { return {vmvnq_u32(m)}; }
   static MLEFAST_FN Vec set(float x) { return {vdupq_n_f32(x)}; }
+  static MLEFAST_FN Vec constant(float x) { return set(x); }
   static MLEFAST_FN Vec load(const float* p) { return {vld1q_f32(p)}; }
   static MLEFAST_FN Vec load(const float* p, int64_t n, float fill) {
     if (n >= lanes) return load(p);

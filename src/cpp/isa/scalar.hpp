@@ -5,7 +5,9 @@
 //                             those of float take Float16 and BFloat16 as well, and round to the nearest, ties to even
 //   fuses, fma                whether a * b + c is rounded once
 //   sqrt                      rounded to the nearest
-//   max, min                  of a NaN and a number: either; sums carry NaN, not these
+//   constant                  set(x), read from memory once for all its uses that follow: where registers are few,
+//                             compilers leave none to constants and read them again with every use
+//   max, min                  of a NaN and a number: either, but max(number, NaN) is NaN; sums carry NaN, not these
 //   less, equal               false where either is NaN
 //   not_less, unlike          !(a < b) and !(a == b): true where either is NaN
 //   any, both, either, select both is and, either is or
@@ -53,6 +55,7 @@ template <class T, class Host = void> struct Scalar {
   static constexpr bool fuses = false;
 
   static MLEFAST_FN Vec set(T x) { return x; }
+  static MLEFAST_FN Vec constant(T x) { return x; }
   template <class S> static MLEFAST_FN Vec load(const S* p) { return to_value(*p); }
   template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, T fill) { return n > 0 ? to_value(*p) : fill; }
   template <class S> static MLEFAST_FN void store(S* p, Vec v) { *p = from_value<S>(v); }
