@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter
 from mlefast.bench.results import Report, Result, Series
 
 _COLORS = ("#1f6fb2", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#5b6770", "#17a2a2", "#a0522d")
-_LEGEND_ROWS = 24
+_FEW = 24
 _VARIANTS = ("out", "fresh", "inplace")  # the first that was measured is drawn
 _MARKERS = "os^Dv"
 
@@ -80,8 +80,11 @@ def draw_peers(axes: Axes, report: Report) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
-    labels = [f"{r.case.kernel}\n{r.case.dtype} {r.case.rows}x{r.case.classes}" for r in cases]
-    axes.set_xticks(range(len(cases)), labels, rotation=60, ha="right", fontsize=8, parse_math=False)
+    crowded = len(cases) > _FEW
+    between = " " if crowded else "\n"
+    labels = [f"{r.case.kernel}{between}{r.case.dtype} {r.case.rows}x{r.case.classes}" for r in cases]
+    style: Any = {"rotation": 90, "fontsize": 5} if crowded else {"rotation": 60, "ha": "right", "fontsize": 8}
+    axes.set_xticks(range(len(cases)), labels, parse_math=False, **style)
     axes.set_ylabel("times longer than mlefast")
     _finish(axes)
 
@@ -180,9 +183,8 @@ def _colors(count: int) -> list[Any]:
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    entries = len(axes.get_legend_handles_labels()[1])
-    crowded = entries > _LEGEND_ROWS
-    columns = -(-entries // (2 * _LEGEND_ROWS)) if crowded else 1
-    legend: Any = axes.legend(fontsize=5 if crowded else 8, framealpha=0.8, ncols=columns)
+    crowded = len(axes.get_legend_handles_labels()[1]) > _FEW
+    below: Any = {"fontsize": 5, "ncols": 2, "loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+    legend: Any = axes.legend(framealpha=0.8, **(below if crowded else {"fontsize": 8}))
     for text in legend.get_texts():
         text.set_parse_math(False)
