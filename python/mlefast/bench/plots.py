@@ -184,7 +184,7 @@ def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     crowded = len(axes.get_legend_handles_labels()[1]) > _FEW
-    below: Any = {"fontsize": 5, "ncols": 2, "loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+    below: Any = {"fontsize": 5, "ncols": 3, "loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
     legend: Any = axes.legend(framealpha=0.8, **(below if crowded else {"fontsize": 8}))
     for text in legend.get_texts():
         text.set_parse_math(False)
