@@ -39,7 +39,7 @@ def check(name: str, kernel: str, dtype: str) -> str:
 
 
 if __name__ == "__main__":
-    for kernel in KERNELS:
+    for kernel in sys.argv[2:] or KERNELS:
         for dtype in ("float32", "float64"):
             try:
                 outcome = check(sys.argv[1], kernel, dtype)

@@ -7,10 +7,12 @@ import importlib.machinery
 import sys
 import types
 
+import device_arrays
 import numpy as np
 import pytest
 from mlefast import _core
-from mlefast.bench import BenchError, Plan, run
+from mlefast.bench import KERNELS, BenchError, Case, Plan, arrays, run
+from mlefast.bench.arrays import Pool
 from mlefast.bench.backends import Device, Host, make_backend
 
 
@@ -98,6 +100,37 @@ def test_peak_of_the_devices_memory(cupy):
         hook.active.malloc_postprocess(device_id=0, size=70, mem_size=70, mem_ptr=1, pmem_id=1)
 
     assert Device().extra_peak(call) == 150
+
+
+def test_every_kernel_on_a_device(cupy):
+    cupy()
+    options = {"backend": "cupy", "rounds": 3, "seconds": 0.01, "cache": "warm"}
+    report = run(Plan(list(KERNELS), [(20, 30)], ["float32"], [1], [_core.isa()], **options))
+    assert [r.case.kernel for r in report.results] == list(KERNELS)
+    for result in report.results:
+        assert [s.kind for s in result.of("mlefast")] == list(KERNELS[result.case.kernel].variants)
+        assert all(len(series.seconds) == 3 for series in result.series)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_arrays_are_made_on_the_device(cupy, monkeypatch, kernel):
+    """With arrays that refuse the host's: whatever a call is given lies on the device, and holds the host's numbers."""
+    module = cupy()
+    module.asarray = device_arrays.asarray
+    module.copyto = lambda to, values: to.__setitem__(slice(None), values)
+    monkeypatch.setattr(arrays, "NORMAL_BLOCK", 100)  # rows are repeated, which slices arrays of the device
+    case = Case(kernel, 20, 30, "float32", 1, backend="cupy", sets=2)
+    for there, here in zip(Pool(Device()).sets(case), Pool(Host()).sets(case), strict=True):
+        on_device, named = there.arguments(KERNELS[kernel])
+        on_host, named_on_host = here.arguments(KERNELS[kernel])
+        assert list(named) == list(named_on_host)
+        on_device += [there.source(KERNELS[kernel]), *(named[name] for name in KERNELS[kernel].named)]
+        on_host += [here.source(KERNELS[kernel]), *(named_on_host[name] for name in KERNELS[kernel].named)]
+        assert {type(each) for each in on_device} == {device_arrays.ndarray}
+        for mine, expected in zip(on_device, on_host, strict=True):
+            np.testing.assert_array_equal(mine.memory, expected)
+        for field in ("out", "scratch"):
+            assert (getattr(there, field) is None) == (getattr(here, field) is None)
 
 
 def test_a_whole_run_on_a_device(cupy):

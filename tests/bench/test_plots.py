@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from mlefast.bench import plots
+from matplotlib.colors import to_rgba
+from mlefast.bench import KERNELS, Result, plots
 
 
 def draw(report):
@@ -63,6 +65,33 @@ def test_roofline(make_report):
     assert roof[0] == pytest.approx(10 / 4 / 8, rel=0.05)  # 10 GB/s, at an eighth of the intensity
     best = line(roofline, "cross_entropy float32: best peer")
     assert (best.get_ydata() < points.get_ydata()).all()
+
+
+def test_limits_are_drawn_as_they_were_measured(make_report):
+    """A call that moves three arrays is held against the copy's bytes per second, not against three halves of them."""
+    report = make_report()
+    for result in report.main():
+        if result.case.kernel == "cross_entropy_and_grad":
+            result.case = replace(result.case, kernel="kl_div_and_grad")
+    throughput, _, roofline = draw(report)
+    limit = line(throughput, "kl_div_and_grad float32: limit")
+    np.testing.assert_allclose(limit.get_ydata(), 10, rtol=0.05)
+    ours = line(throughput, "kl_div_and_grad float32")
+    series = [next(s for s in r.series if s.name == "mlefast out=") for r in report.main() if r.case.kernel[0] == "k"]
+    np.testing.assert_allclose(ours.get_ydata(), [1000 * c * 12 / s.median / 1e9 for c, s in zip((10, 1000), series)])
+    assert line(roofline, "kl_div_and_grad float32: mlefast").get_xdata()[0] == pytest.approx(1 / 12)
+    assert line(roofline, "kl_div_and_grad float32: roof").get_ydata()[0] == pytest.approx(10 / 12 / 8, rel=0.05)
+
+
+def test_many_kernels_have_colors_of_their_own(make_report):
+    report = make_report(classes=(10,))
+    (result,) = [r for r in report.main() if r.case.kernel == "cross_entropy_and_grad"]
+    gradients = [name for name, kernel in KERNELS.items() if kernel.out]
+    report.results = [Result(replace(result.case, kernel=name), result.series) for name in gradients]
+    throughput, _, _ = draw(report)
+    colors = [line(throughput, f"{name} float32").get_color() for name in gradients]
+    assert len({to_rgba(each) for each in colors}) == len(gradients) > 8
+    assert len(throughput.get_legend().get_texts()) == 2 * len(gradients)
 
 
 def test_without_peers_or_cases_from_memory(make_report):

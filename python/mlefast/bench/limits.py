@@ -8,7 +8,7 @@ import numpy as np
 
 from mlefast.bench.arrays import Arrays
 from mlefast.bench.backends import Backend
-from mlefast.bench.cases import KERNELS, Case
+from mlefast.bench.cases import KERNELS, Case, Kernel
 from mlefast.bench.measure import Contestant, measure
 
 _TRIALS = 7
@@ -20,9 +20,9 @@ def limit_contestants(backend: Backend, case: Case, sets: Sequence[Arrays]) -> l
     None is the fastest everywhere: stores that bypass the cache win on some machines and lose by half on others, and
     so do the C library's and a loop that asks for its lines ahead.
     """
-    kinds = KERNELS[case.kernel].limits
-    methods = {name: kind for name, kind in backend.limits().items() if kind in kinds}
-    contestants = [_contestant(backend, name, kind, sets) for name, kind in methods.items()]
+    kernel = KERNELS[case.kernel]
+    methods = {name: kind for name, kind in backend.limits().items() if kind in kernel.limits}
+    contestants = [_contestant(backend, name, kind, kernel, sets) for name, kind in methods.items()]
     trials = measure(
         contestants, sets=case.sets, warm=case.cache == "warm", rounds=_TRIALS, seconds=1.0, clock=backend.clock
     )
@@ -34,9 +34,10 @@ def limit_contestants(backend: Backend, case: Case, sets: Sequence[Arrays]) -> l
     return [(kind, contestant) for kind, (_, contestant) in best.items()]
 
 
-def _contestant(backend: Backend, method: str, kind: str, sets: Sequence[Arrays]) -> Contestant:
+def _contestant(backend: Backend, method: str, kind: str, kernel: Kernel, sets: Sequence[Arrays]) -> Contestant:
+    if kind == "update":
+        return Contestant(method, lambda i: backend.run_limit(method, sets[i].scratch, sets[i].scratch))
+    sources = [each.source(kernel) for each in sets]
     if kind == "read":
-        return Contestant(method, lambda i: backend.run_limit(method, sets[i].logits, None))
-    if kind == "copy":
-        return Contestant(method, lambda i: backend.run_limit(method, sets[i].logits, sets[i].out))
-    return Contestant(method, lambda i: backend.run_limit(method, sets[i].scratch, sets[i].scratch))
+        return Contestant(method, lambda i: backend.run_limit(method, sources[i], None))
+    return Contestant(method, lambda i: backend.run_limit(method, sources[i], sets[i].out))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -16,6 +17,7 @@ from matplotlib.ticker import NullFormatter
 from mlefast.bench.results import Report, Result, Series
 
 _COLORS = ("#1f6fb2", "#d1495b", "#2e8b57", "#8e5ea2", "#e08e0b", "#5b6770", "#17a2a2", "#a0522d")
+_FEW = 24
 _VARIANTS = ("out", "fresh", "inplace")  # the first that was measured is drawn
 _MARKERS = "os^Dv"
 
@@ -45,7 +47,8 @@ def draw_report(report: Report) -> Figure:
 
 def draw_throughput(axes: Axes, report: Report) -> None:
     """Draw the bytes that must be moved per second against the number of classes, and those of the limit, dashed."""
-    for color, (name, results) in zip(_cycle(_COLORS), _by_kernel(report).items()):
+    groups = _by_kernel(report)
+    for color, (name, results) in zip(_colors(len(groups)), groups.items()):
         points = sorted((r.case.classes, r) for r in results if _ours(r) is not None)
         classes = [c for c, _ in points]
         ours = [_gigabytes(r, _must(_ours(r))) for _, r in points]
@@ -68,7 +71,7 @@ def draw_peers(axes: Axes, report: Report) -> None:
         axes.set_axis_off()
         return
     width = 0.8 / len(names)
-    for k, (color, name) in enumerate(zip(_cycle(_COLORS), names)):
+    for k, (color, name) in enumerate(zip(_colors(len(names)), names)):
         bars = [(i, p.ratio(_must(_ours(r, fresh=True)))) for i, r in enumerate(cases) for p in r.of("peer")
                 if p.name == name and p.seconds]  # fmt: skip
         places = [i + (k - (len(names) - 1) / 2) * width for i, _ in bars]
@@ -77,32 +80,36 @@ def draw_peers(axes: Axes, report: Report) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
-    labels = [f"{r.case.kernel}\n{r.case.dtype} {r.case.rows}x{r.case.classes}" for r in cases]
-    axes.set_xticks(range(len(cases)), labels, rotation=60, ha="right", fontsize=8, parse_math=False)
+    crowded = len(cases) > _FEW
+    between = " " if crowded else "\n"
+    labels = [f"{r.case.kernel}{between}{r.case.dtype} {r.case.rows}x{r.case.classes}" for r in cases]
+    style: Any = {"rotation": 90, "fontsize": 5} if crowded else {"rotation": 60, "ha": "right", "fontsize": 8}
+    axes.set_xticks(range(len(cases)), labels, parse_math=False, **style)
     axes.set_ylabel("times longer than mlefast")
     _finish(axes)
 
 
 def draw_roofline(axes: Axes, report: Report) -> None:
-    """Draw exponentials per second against exponentials per byte moved.
+    """Draw logits per second against logits per byte that must be moved.
 
     The slanted roofs are the limits of reading and of copying, as measured; the flat ones are the kernels themselves
     on logits in the second-level cache, times the number of threads. Nothing is assumed of the processor.
     """
     intensities: list[float] = []
-    for color, (name, results) in zip(_cycle(_COLORS), _by_kernel(report).items()):
+    groups = _by_kernel(report)
+    for color, (name, results) in zip(_colors(len(groups)), groups.items()):
         drawn = [(r, s) for r in results if r.case.cache == "cold" if (s := _ours(r)) is not None]
         if not drawn:
             continue
         case = drawn[0][0].case
         intensity = case.elements / case.bytes_moved
-        bandwidth = float(np.median([r.case.bytes_moved / _must(r.limit_of(s)).median for r, s in drawn]))
+        bandwidth = 1e9 * float(np.median([_gigabytes(r, _must(r.limit_of(s))) for r, s in drawn]))
         intensities.append(intensity)
         grid = np.geomspace(intensity / 8, intensity * 64, 50)
         peak = _peak(report, case.kernel, case.dtype) * case.threads
         roof = np.minimum(bandwidth * grid, peak) / 1e9 if peak else bandwidth * grid / 1e9
         axes.plot(grid, roof, color=color, linewidth=1, label=f"{name}: roof")
-        for marker, (label, points) in zip(_cycle(_MARKERS), _points(drawn).items()):
+        for marker, (label, points) in zip(_MARKERS, _points(drawn).items()):
             axes.plot([intensity] * len(points), points, marker, color=color, label=f"{name}: {label}", markersize=5,
                       fillstyle="full" if label.startswith("mlefast") else "none", linestyle="none")  # fmt: skip
     axes.set_title("Roofline, cases from memory")
@@ -112,12 +119,12 @@ def draw_roofline(axes: Axes, report: Report) -> None:
         return
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set(xlabel="exponentials per byte that must be moved", ylabel="exponentials per second (10⁹)")
+    axes.set(xlabel="logits per byte that must be moved", ylabel="logits per second (10⁹)")
     _finish(axes)
 
 
 def _points(drawn: Sequence[tuple[Result, Series]]) -> dict[str, list[float]]:
-    """Exponentials per second (10⁹) of mlefast and of the best peer of each case."""
+    """Logits per second (10⁹) of mlefast and of the best peer of each case."""
     ours = [r.case.elements / s.median / 1e9 for r, s in drawn]
     peers = [[r.case.elements / p.median / 1e9 for p in r.of("peer") if p.seconds] for r, _ in drawn]
     best = [max(each) for each in peers if each]
@@ -143,7 +150,7 @@ def _ours(result: Result, *, fresh: bool = False) -> Series | None:
 
 
 def _peak(report: Report, kernel: str, dtype: str) -> float:
-    """Exponentials per second of one thread with everything in the second-level cache; 0 if it was not measured."""
+    """Logits per second of one thread with everything in the second-level cache; 0 if it was not measured."""
     return max(
         (
             result.case.elements / series.median
@@ -157,7 +164,7 @@ def _peak(report: Report, kernel: str, dtype: str) -> float:
 
 
 def _gigabytes(result: Result, series: Series) -> float:
-    return result.case.bytes_moved / series.median / 1e9
+    return result.bytes_of(series) / series.median / 1e9
 
 
 def _must(series: Series | None) -> Series:
@@ -166,13 +173,18 @@ def _must(series: Series | None) -> Series:
     return series
 
 
-def _cycle(values: Sequence[str]) -> list[str]:
-    return list(values) * 8
+def _colors(count: int) -> list[Any]:
+    """As many colours that differ."""
+    if count <= len(_COLORS):
+        return list(_COLORS[:count])
+    return list(colormaps["turbo"](np.linspace(0.05, 0.95, count)))
 
 
 def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    legend: Any = axes.legend(fontsize=8, framealpha=0.8)
+    crowded = len(axes.get_legend_handles_labels()[1]) > _FEW
+    below: Any = {"fontsize": 5, "ncols": 3, "loc": "upper center", "bbox_to_anchor": (0.5, -0.15)}
+    legend: Any = axes.legend(framealpha=0.8, **(below if crowded else {"fontsize": 8}))
     for text in legend.get_texts():
         text.set_parse_math(False)

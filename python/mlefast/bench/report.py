@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from mlefast.bench.cases import Case
+from mlefast.bench.cases import KERNELS, Case
 from mlefast.bench.compare import Comparison
 from mlefast.bench.results import Report, Result, Series
 
@@ -20,7 +20,7 @@ def tables(report: Report) -> Iterator[Table | str]:
     """Make tables and lines of text: the machine, a table for each case, what was absent."""
     yield _machine(report)
     for result in report.main():
-        yield f"{result.case}{_where(result.case)}"
+        yield f"{result.case}{_where(result.case)}, {_moved(result.case)}"
         yield _table(result)
         yield from (f"  {each.name}: {each.error}" for each in result.series if each.error)
     roofs = [result for result in report.results if result.case.role == "roof"]
@@ -59,7 +59,6 @@ def _table(result: Result) -> Table:
     from rich import box
     from rich.table import Table
 
-    case = result.case
     table = Table(box=box.SIMPLE)
     table.add_column("")
     references = _references(result)
@@ -71,14 +70,13 @@ def _table(result: Result) -> Table:
             table.add_row(series.name, "none", *[""] * (len(headings) - 1))
             continue
         is_limit = series.group == "limit"
-        moved = case.logits_bytes * (1 if series.kind == "read" else 2) if is_limit else case.bytes_moved
         share = "" if is_limit else _number(result.share(series), "{:.2f}")
         ratios = [_number(series.ratio(each), "{:.2f}") for each in references]
         table.add_row(
             f"{series.kind} limit: {series.name}" if is_limit else series.name,
             _time(series.median),
             f"{100 * series.spread:.0f} %",
-            f"{moved / series.median / 1e9:.1f}",
+            f"{result.bytes_of(series) / series.median / 1e9:.1f}",
             share,
             *ratios,
             "" if is_limit else _extra(series.extra_bytes),
@@ -97,6 +95,12 @@ def _where(case: Case) -> str:
     if case.cache == "warm":
         return " (in cache)"
     return " (from memory)" if case.sets == 1 else f" (from memory: {case.sets} sets of arrays by turns)"
+
+
+def _moved(case: Case) -> str:
+    kernel = KERNELS[case.kernel]
+    arrays = len(kernel.reads) + len(kernel.writes)
+    return f"{arrays} array{'s' * (arrays != 1)} moved"
 
 
 def _roofs(results: Sequence[Result]) -> Table:

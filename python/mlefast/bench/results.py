@@ -88,10 +88,18 @@ class Result:
         kinds = ("copy", "update") if series.kind == "inplace" else ("copy",)
         return min((limits[kind] for kind in kinds if kind in limits), key=lambda each: each.median, default=None)
 
+    def bytes_of(self, series: Series) -> int:
+        """Return what a contestant moves: of a limit one array or two, which may be fewer than the kernel must move."""
+        if series.group != "limit":
+            return self.case.bytes_moved
+        return self.case.logits_bytes * (1 if series.kind == "read" else 2)
+
     def share(self, series: Series) -> float:
-        """Speed relative to the limit, round by round."""
+        """Bytes per second relative to those of the limit, round by round."""
         limit = self.limit_of(series)
-        return limit.ratio(series) if limit is not None else float("nan")
+        if limit is None:
+            return float("nan")
+        return limit.ratio(series) * self.bytes_of(series) / self.bytes_of(limit)
 
 
 @dataclass(eq=False)

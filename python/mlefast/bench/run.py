@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mlefast import _core
 from mlefast.bench import machine
 from mlefast.bench.arrays import Pool
 from mlefast.bench.backends import Backend, make_backend
-from mlefast.bench.cases import KERNELS, Case, as_dtype, cache_state
+from mlefast.bench.cases import KERNELS, Case, cache_state
 from mlefast.bench.kernels import kernel_contestants
 from mlefast.bench.limits import limit_contestants
 from mlefast.bench.measure import Contestant, measure
@@ -108,22 +108,23 @@ def _cases(plan: Plan) -> Iterator[Case]:
         for dtype in plan.dtypes:
             for kernel in plan.kernels:
                 for rows, classes in plan.shapes:
-                    touched = rows * classes * as_dtype(dtype).itemsize * (2 if KERNELS[kernel].writes else 1)
-                    state, sets = cache_state(plan.cache, touched, caches)
-                    yield Case(kernel, rows, classes, dtype, threads, plan.backend, state, sets)
+                    case = Case(kernel, rows, classes, dtype, threads, plan.backend)
+                    state, sets = cache_state(plan.cache, case.bytes_moved, caches)
+                    yield replace(case, cache=state, sets=sets)
     if plan.backend != "numpy":
         return
     for dtype in plan.dtypes:
         for kernel in plan.kernels:
-            rows = max(1, caches.l2 // 4 // (1000 * as_dtype(dtype).itemsize))  # logits and output: half of the cache
-            yield Case(kernel, rows, 1000, dtype, 1, plan.backend, "warm", 1, "roof")
+            row = Case(kernel, 1, 1000, dtype, 1, plan.backend, "warm", 1, "roof")
+            touched = max(2 * row.logits_bytes, row.bytes_moved)  # logits and output, also where there is none
+            yield replace(row, rows=max(1, caches.l2 // 2 // touched))
 
 
 def _measure_case(plan: Plan, case: Case, backend: Backend, pool: Pool, peers: Sequence[str]) -> Result:
     sets = pool.sets(case)
     variants = [each for each in KERNELS[case.kernel].variants if each in plan.variants] or ["fresh"]
     if case.role == "roof":
-        variants = ["out"] if KERNELS[case.kernel].writes else ["fresh"]
+        variants = ["out" if KERNELS[case.kernel].out else "fresh"]
     contestants: list[Contestant | None] = []
     series = []
     for kind, contestant in limit_contestants(backend, case, sets):

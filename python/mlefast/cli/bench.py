@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +31,12 @@ _REGRESSION = 1  # exit status
 
 def bench(
     kernel: Annotated[
-        str, Option(metavar="NAMES", help="Functions, separated by commas; or all.", rich_help_panel=WHAT)
+        str,
+        Option(
+            metavar="NAMES",
+            help="Functions, separated by commas; also patterns such as '*_and_grad', or all.",
+            rich_help_panel=WHAT,
+        ),
     ] = _KERNELS,
     shape: Annotated[
         str, Option(metavar="NxC,...", help="Rows x classes of the logits.", rich_help_panel=WHAT)
@@ -170,14 +176,18 @@ def _default_threads(available: Callable[[], Sequence[int]]) -> int:
 
 
 def _names(text: str, accepted: Iterable[str], option: str) -> list[str]:
+    """Choose names: by themselves, by patterns with * and ?, or all."""
     accepted = list(accepted)
     if text == "all":
         return [name for name in accepted if name != "none"]
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        if name not in accepted:
+    chosen: list[str] = []
+    for each in text.split(","):
+        name = each.strip()
+        found = fnmatch.filter(accepted, name) if set(name) & set("*?") else [name]
+        if not found or found[0] not in accepted:
             raise BadParameter(f"{name!r} is none of {', '.join(accepted)}, all.", param_hint=option)
-    return names
+        chosen += found
+    return list(dict.fromkeys(chosen))
 
 
 def _shapes(text: str) -> list[tuple[int, int]]:
