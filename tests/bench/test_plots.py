@@ -42,6 +42,11 @@ def test_speed_against_classes(make_report):
     assert "GB/s" in throughput.get_ylabel()
 
 
+def test_shapes_that_differ_in_their_rows_alone(make_report):
+    throughput = draw(make_report(classes=(10, 1000, 10)))[0]
+    np.testing.assert_array_equal(line(throughput, "cross_entropy float32").get_xdata(), [10, 10, 1000])
+
+
 def test_bars_are_ratios_to_the_fresh_variant(make_report):
     report = make_report()
     peers = draw(report)[1]

@@ -49,10 +49,10 @@ def draw_throughput(axes: Axes, report: Report) -> None:
     """Draw the bytes that must be moved per second against the number of classes, and those of the limit, dashed."""
     groups = _by_kernel(report)
     for color, (name, results) in zip(_colors(len(groups)), groups.items()):
-        points = sorted((r.case.classes, r) for r in results if _ours(r) is not None)
-        classes = [c for c, _ in points]
-        ours = [_gigabytes(r, _must(_ours(r))) for _, r in points]
-        limits = [_gigabytes(r, _must(r.limit_of(_must(_ours(r))))) for _, r in points]
+        points = sorted((r for r in results if _ours(r) is not None), key=lambda r: r.case.classes)
+        classes = [r.case.classes for r in points]
+        ours = [_gigabytes(r, _must(_ours(r))) for r in points]
+        limits = [_gigabytes(r, _must(r.limit_of(_must(_ours(r))))) for r in points]
         axes.plot(classes, ours, ".-", color=color, label=name, markersize=5, linewidth=1)
         axes.plot(classes, limits, "--", color=color, label=f"{name}: limit", linewidth=1)
     axes.set_xscale("log")
