@@ -255,7 +255,7 @@ def large(rounds: int) -> None:
 
 LARGE: dict[str, Callable[[], Any]] = {
     "mlefast lbfgs, 15 iterations": lambda: SoftmaxClassifier(max_iter=15, tol=0),
-    "mlefast newton-cg, 3 iterations": lambda: SoftmaxClassifier(solver="newton-cg", max_iter=3, tol=0),
+    "mlefast newton-cg, 1 iteration": lambda: SoftmaxClassifier(solver="newton-cg", max_iter=1, tol=0),
     "mlefast sgd, batch 1024, 2 epochs": lambda: SoftmaxClassifier(
         solver="sgd", batch_size=1024, learning_rate_init=0.05, max_iter=2, tol=0, random_state=0
     ),
@@ -263,7 +263,7 @@ LARGE: dict[str, Callable[[], Any]] = {
         solver="adamw", batch_size=1024, learning_rate_init=0.003, max_iter=2, tol=0, random_state=0
     ),
     "scikit-learn lbfgs, 15 iterations": lambda: LogisticRegression(max_iter=15, tol=0),
-    "scikit-learn newton-cg, 3 iterations": lambda: LogisticRegression(solver="newton-cg", max_iter=3, tol=0),
+    "scikit-learn newton-cg, 1 iteration": lambda: LogisticRegression(solver="newton-cg", max_iter=1, tol=0),
 }
 if importlib.util.find_spec("sklearnex"):
     LARGE["scikit-learn-intelex lbfgs, 15 iterations"] = lambda: intel_logistic_regression(max_iter=15, tol=0)

@@ -405,3 +405,25 @@ def test_lists_and_scalars():
     assert gradient.dtype == np.float64
     np.testing.assert_array_equal(gradient, [[0.5, -0.5]])
     assert mf.cross_entropy([0.0, 0.0], 1, reduction="none").shape == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_classes_first_from_memory(dtype, in_place):
+    """Arrays of more than 4 MB go through a copy, a tile at a time: the numbers are those of smaller ones."""
+    classes, rows, width = 21, 60_013, 512
+    random = np.random.default_rng(0)
+    x = random.standard_normal((classes, rows)).astype(dtype)
+    x[:, 100], x[3, 200], x[5, 300] = -np.inf, np.nan, np.inf
+    y = random.integers(0, classes, rows)
+    y[::97] = -100
+    options = {"axis": 0, "reduction": "none"}
+    pieces = [
+        mf.cross_entropy_and_grad(np.ascontiguousarray(x[:, at : at + width]), y[at : at + width], **options)
+        for at in range(0, rows, width)
+    ]
+    values = mf.cross_entropy(x, y, **options)
+    losses, gradient = mf.cross_entropy_and_grad(x, y, out=x if in_place else None, **options)
+    np.testing.assert_array_equal(losses, np.concatenate([loss for loss, _ in pieces]))
+    np.testing.assert_array_equal(values, losses)
+    np.testing.assert_array_equal(gradient, np.concatenate([part for _, part in pieces], axis=1))

@@ -1,5 +1,5 @@
 // A row per lane: the class axis is not the last one, or it is so short that rows are transposed into this form. Rows
-// of halves are copied into it.
+// of halves, and of arrays that no cache holds, are copied into it.
 //
 // A tile is W vectors of rows side by side, which are neighbours in memory; K / W classes are worked on at once. Its
 // first pass brings it into the second-level cache and finds each row's maximum, the second sums up the exponentials
@@ -363,9 +363,9 @@ MLEFAST_FN void run_moved(const Run<S>& run, int64_t cache, typename Ops::Value*
 // Rows that are neighbours in memory, class by class.
 template <class Ops, class Task, class S> void run_columns(const Run<S>& run, typename Ops::Value* scratch) {
   Sum<Ops> total;
-  if constexpr (is_half<S>)
-    run_moved<Ops, Task, Copier<Ops>>(run, staged_columns, scratch, total);
-  else
+  if (is_half<S> || scratch)
+    run_moved<Ops, Task, Copier<Ops>>(run, staged_columns<typename Ops::Value>, scratch, total);
+  else if constexpr (!is_half<S>)
     run_in_place<Ops, Task, 1>(run, run_in_place<Ops, Task, 4>(run, 0, total), total);
   if (Task::has_value && run.total) *run.total = total.total();
 }

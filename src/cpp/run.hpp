@@ -88,9 +88,9 @@ template <class Task, class S> inline constexpr bool needs_stage = is_half<S> &&
 inline constexpr int64_t packed_limit = 256;
 template <class T> inline constexpr int64_t packed_tile = 32768 / sizeof(T);
 
-// Rows of halves that lie class by class are worked on in a copy, of four vectors of rows if these fit into the
-// second-level cache.
-inline constexpr int64_t staged_columns = 65536;  // elements
+// Rows that lie class by class may be worked on in a copy (those of halves always are), of four vectors of rows if
+// these fit into the second-level cache.
+template <class T> inline constexpr int64_t staged_columns = 262144 / sizeof(T);
 
 template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratch);
 
@@ -99,7 +99,7 @@ template <class S> struct Kernels {
   using T = ValueOf<S>;
   RowsKernel<S> rows;     // contiguous classes; scratch: an element for each block of a row, then the stage
   RowsKernel<S> packed;   // the same for few classes; scratch: 4 x lanes x classes elements, 4 classes at least
-  RowsKernel<S> columns;  // contiguous rows, class by class; scratch: for halves, see `staged_columns`
+  RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
   bool staged;            // whether scratch must hold a row's exponentials
 
   // `rows` in steps, for threads that share a run of one row: read its target before its logits may be overwritten,
