@@ -26,10 +26,10 @@ template <> struct MathConstants<float> {
   static constexpr int exp_terms = 5;
   static constexpr float exp_c[exp_terms] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558acp-5f, 0x1.12397ap-7f,
                                              0x1.6a5134p-10f};
-  // Exponentials are kept multiplied by `scale`, so that none is a denormal number: an operation that takes or makes
-  // one costs 50 ns a vector on Intel processors, twenty times the whole exp.
+  // Exponentials are kept multiplied by `scale`, so that none is a denormal number but those of x from -109.9 to
+  // -109.5: an operation that takes or makes one costs 50 ns a vector on Intel processors, twenty times the whole exp.
   static constexpr float scale = 0x1p+32f, unscale = 0x1p-32f, log2_scale = 32;
-  // What has n = -159 here comes out as 0: the bits of that power's exponent are 0. n * log 2, well below any result.
+  // n * log 2 of the n whose power's exponent has no bit set, which makes the product 0.
   static constexpr float lowest = -159 * 0x1.62e43p-1f;
   static constexpr float smallest = 0x1p-126f;                            // the smallest normal number
   static constexpr float denormals_1 = 0x1p+64f, denormals_2 = 0x1p+53f;  // product 2^149 / scale: see Rescale
