@@ -45,6 +45,21 @@ TERMS, TERM_LOSSES, TERM_KERNEL = "src/rules/terms.h", "src/rules/term_losses.h"
 
 MUTATIONS = [
     Mutation(
+        "row scan: the winners of four vectors are looked for where there is none",
+        ROWS,
+        "const bool won = raised && Ops::any(",
+        "const bool won = raised && !Ops::any(",
+    ),
+    Mutation(
+        "row scan: one of four vectors has no say in the maximum",
+        ROWS,
+        "Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[3]))",
+        "Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[2]))",
+    ),
+    Mutation(
+        "exp: what is far off stays above 0", MATH, "lowest = -159 * 0x1.62e43p-1f", "lowest = -150 * 0x1.62e43p-1f"
+    ),
+    Mutation(
         "linear models: a part is not added",
         LINEAR_MODEL,
         "for (int64_t part = 1; part < parts; ++part)\n          for",
