@@ -66,15 +66,17 @@ def test_killed_fits_go_on_to_the_same_bits(process, start, tmp_path, digits, ca
                 deadline = time.monotonic() + random.uniform(0, 1)
             while state_of(folder)[0] == before and child.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.001)
-            time.sleep(random.uniform(0, 0.15))
+            if i > 0:  # the first is killed as soon as there is something to go on from: a fit may be short
+                time.sleep(random.uniform(0, 0.15))
             child.kill()
             out, err = child.communicate(timeout=60)
-        if child.returncode == 0:  # it was faster
-            break
-        assert (child.returncode, out, err) == (-signal.SIGKILL, b"", b"")
-        assert not models[1].exists()
+        assert (child.returncode, out, err) in ((-signal.SIGKILL, b"", b""), (0, b"", b""))
         after = state_of(folder)[1]
         assert after >= progress  # what was saved stays
+        if models[1].exists():  # it was faster: killed, if at all, on its way out
+            assert models[1].read_bytes() == models[0].read_bytes()
+            break
+        assert child.returncode != 0
         killed_within += after > progress
     assert killed_within >= 1
     assert process("train", *command) == (0, "", "")
