@@ -86,14 +86,16 @@ template <class Isa> struct Math : Isa {
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
     }
     const Vec one = Isa::constant(1);
-    if constexpr (Isa::fuses) {
-      for (int twice = 0; twice < 2; ++twice)
-        for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
+    if constexpr (Isa::fuses) {  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
+      for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
+      for (int q = 0; q < K; ++q) {
+        power[q] = Isa::power_of_two(shifted[q]);
+        v[q] = Isa::fma(p[q], v[q] * power[q], power[q]);
+      }
     } else {  // 1 + (v + (v^2 p + lost)): the roundings that a fused operation would spare come in at their smallest
       for (int q = 0; q < K; ++q) p[q] = one + (v[q] + (p[q] * (v[q] * v[q]) + lost[q]));
+      for (int q = 0; q < K; ++q) v[q] = p[q] * Isa::power_of_two(shifted[q]);
     }
-    // A product, since a NaN's bits would not survive an addition to its exponent.
-    for (int q = 0; q < K; ++q) v[q] = p[q] * Isa::power_of_two(shifted[q]);
   }
 
   // What the rounding of high - low loses.

@@ -74,7 +74,17 @@ template <class Ops> class Rescale {
   template <int K, class By> static MLEFAST_FN void apply(const By& by, Vec (&v)[K]) {
     auto small = Ops::less(v[0], by(0).tiny);
     for (int q = 1; q < K; ++q) small = Ops::either(small, Ops::less(v[q], by(q).tiny));
-    if (__builtin_expect(Ops::any(small), 0)) {  // or 0, which is safe
+    scale(by, v, Ops::any(small));
+  }
+  template <int K> MLEFAST_FN void operator()(Vec (&v)[K]) const {
+    Vec least = v[0];  // a NaN may hide one, of a row whose factor is NaN as well
+    for (int q = 1; q < K; ++q) least = Ops::min(least, v[q]);
+    scale([this](int) -> const Rescale& { return *this; }, v, Ops::any(Ops::less(least, tiny)));
+  }
+
+ private:
+  template <int K, class By> static MLEFAST_FN void scale(const By& by, Vec (&v)[K], bool small) {
+    if (__builtin_expect(small, 0)) {  // or 0, which is safe
       auto slow = by(0).denormal(v[0]);
       for (int q = 1; q < K; ++q) slow = Ops::either(slow, by(q).denormal(v[q]));
       if (Ops::any(slow)) {
@@ -84,11 +94,7 @@ template <class Ops> class Rescale {
     }
     for (int q = 0; q < K; ++q) v[q] = v[q] * by(q).unscaled;
   }
-  template <int K> MLEFAST_FN void operator()(Vec (&v)[K]) const {
-    apply([this](int) -> const Rescale& { return *this; }, v);
-  }
 
- private:
   MLEFAST_FN typename Ops::Mask denormal(Vec v) const {
     return Ops::both(Ops::less(Ops::set(0), v), Ops::less(v, tiny));
   }
