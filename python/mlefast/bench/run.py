@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -92,12 +93,15 @@ def run(plan: Plan, progress: Callable[[str, int, int], None] = lambda what, don
     results = []
     cases = list(_cases(plan))
     facts = machine.facts(sorted(libraries))
+    # Garbage is collected before each measurement; looking through what was there before would take most of the time.
+    gc.freeze()
     try:
         for done, case in enumerate(cases):
             progress(str(case), done, len(cases))
             with same_threads(case.threads):
                 results.append(_measure_case(plan, case, backend, pool, peers if case.role == "main" else ()))
     finally:
+        gc.unfreeze()
         _core.set_isa(before)
     return Report(facts, asdict(plan), results, absent)
 
