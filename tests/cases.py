@@ -13,7 +13,11 @@ LANES = 16  # the widest vector, in float32
 
 # Every length up to two vectors and a bit, the borders of steps, groups, blocks and segments, and awkward ones.
 CLASSES = sorted(
-    {*range(1, 2 * LANES + 2), *(n + d for n in (64, 128, 256, 512, 1024, 2048) for d in (-1, 0, 1)), 100, 1000, 4099}
+    {
+        *range(1, 2 * LANES + 2),
+        *(n + d for n in (64, 128, 256, 512, 1024, 2048) for d in (-1, 0, 1)),
+        *(100, 300, 384, 385, 700, 768, 769, 1000, 4099),
+    }
 )
 LONG_CLASSES = [16383, 16384, 16385, 32000, 50257, 128256]
 

@@ -180,16 +180,29 @@ def test_rows_whose_first_blocks_are_masked(isa, threads, classes, dtype, one_ro
 
 
 @pytest.mark.parametrize("row", [[-inf, -inf, -inf], [inf, 1, 2], [1, inf, inf], [nan, 1, 2], [1, 2, nan]])
+@pytest.mark.parametrize("classes", [3, 20, 100, 300, 3000])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
-def test_rows_without_a_distribution_are_nan_and_no_other(isa, row, dtype):
-    x = np.zeros((4, 3), dtype)
-    x[2] = row
-    for y in ([0, 1, 0, 2], [0, 1, 1, 2], [0, 1, 2, 2]):
+def test_rows_without_a_distribution_are_nan_and_no_other(isa, row, classes, dtype):
+    bad, at = [2, 35], [0, classes // 2, classes - 1]
+    x = np.zeros((37, classes), dtype)
+    x[bad] = -inf if np.isneginf(row).all() else 0
+    for index in bad:
+        x[index, at] = row
+    others = np.delete(np.arange(37), bad)
+    for target in at:
+        y = np.arange(37) % classes
+        y[bad] = target
         losses, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
-        assert np.isnan(losses[2])
-        assert np.isnan(gradient[2]).all()
-        np.testing.assert_allclose(losses[[0, 1, 3]], np.log(3), rtol=1e-6)
-        assert np.isfinite(gradient[[0, 1, 3]]).all()
+        assert np.isnan(losses[bad]).all()
+        assert np.isnan(gradient[bad]).all()
+        np.testing.assert_allclose(losses[others], np.log(classes), rtol=1e-6)
+        assert np.isfinite(gradient[others]).all()
+    for function in (mf.softmax, mf.log_softmax):
+        result = function(x)
+        assert np.isnan(result[bad]).all()
+        assert np.isfinite(result[others]).all()
+    want = nan if np.isnan(row).any() else np.max(row)
+    np.testing.assert_array_equal(mf.logsumexp(x)[bad], np.full(2, want, dtype))
 
 
 def test_known_values():

@@ -32,6 +32,7 @@ class Mutation(NamedTuple):
 
 STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
 ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src/cpp/run.hpp"
+STRIPS, TILE = "src/cpp/strip_kernel.hpp", "src/cpp/tile.hpp"
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
@@ -55,6 +56,28 @@ MUTATIONS = [
         ROWS,
         "Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[3]))",
         "Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[2]))",
+    ),
+    Mutation(
+        "strips: a row's tail counts what its steps have counted", STRIPS, "if (overlaps) v[q]", "if (false) v[q]"
+    ),
+    Mutation(
+        "strips: a tail's first exponentials do not wait",
+        STRIPS,
+        "overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c",
+        "staged(row[q]) + c",
+    ),
+    Mutation(
+        "strips: two winners are one", STRIPS, "won = Ops::count(wins, won);", "won = Ops::count(wins, Ops::set(0));"
+    ),
+    Mutation("strips: another row's maximum", STRIPS, "Ops::set(against[row[q]])", "Ops::set(against[r])"),
+    Mutation(
+        "strips: the maximum without the tail",
+        STRIPS,
+        "Vec best = Ops::load(row + classes - lanes);",
+        "Vec best = Ops::load(row);",
+    ),
+    Mutation(
+        "strips: ignored rows keep their NaN", STRIPS, "if (last[0].wants_all() || wanted[r] != 0) {", "if (true) {"
     ),
     Mutation(
         "exp: what is far off stays above 0", MATH, "lowest = -159 * 0x1.62e43p-1f", "lowest = -150 * 0x1.62e43p-1f"
@@ -180,7 +203,7 @@ MUTATIONS = [
     ),
     Mutation(
         "gradient: off-target entries of short rows are 0",
-        COLUMNS,
+        TILE,
         "last[w] = {Task::factor(state[w], scale[w]), wanted, all};",
         "last[w] = {Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]), wanted, all};",
     ),
@@ -220,7 +243,7 @@ MUTATIONS = [
         "exp: one coefficient is 4 ULP off", MATH, "0x1.5558acp-5f", "0x1.555aacp-5f", ["tests/test_config.py", *TESTS]
     ),
     Mutation("ignored rows get a gradient", ROWS, "if (target.ignored) {", "if (target.ignored && !out) {"),
-    Mutation("ignored short rows keep their NaN", COLUMNS, "if (!all) loss = Ops::keep(wanted, loss);", ""),
+    Mutation("ignored short rows keep their NaN", TILE, "if (!all) loss = Ops::keep(wanted, loss);", ""),
     Mutation("halves: bfloat16 is cut off", AVX2, "_mm256_set1_epi32(0x7fff)", "_mm256_set1_epi32(0)", HALVES),
     Mutation(
         "halves: exponentials wait in a stage that rows share",

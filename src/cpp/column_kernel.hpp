@@ -6,50 +6,10 @@
 // and stores them, the third makes the final values of them.
 #pragma once
 
-#include "../rules/losses.h"
-#include "run.hpp"
+#include "strip_kernel.hpp"
 #include "transpose.hpp"
-#include "vectors.hpp"
 
 namespace mlefast {
-
-// What the last pass makes of a vector of rows: of its exponentials,
-template <class Ops, rules::Emit emit> class Finish {
-  using Vec = typename Ops::Vec;
-  using Mask = typename Ops::Mask;
-  Rescale<Ops> by;
-  Vec factor_;
-  Mask wanted;  // 0 is written elsewhere
-  bool all_wanted;
-
- public:
-  Finish() = default;
-  MLEFAST_FN Finish(Vec f, Mask wanted_, bool all) : by(f), factor_(f), wanted(wanted_), all_wanted(all) {}
-  MLEFAST_FN Vec factor() const { return factor_; }
-
-  // v[q] is of the rows that last(q) knows.
-  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
-    Rescale<Ops>::apply([&](int q) -> const Rescale<Ops>& { return last(q).by; }, v);
-    if (!last(0).all_wanted)
-      for (int q = 0; q < K; ++q) v[q] = Ops::keep(last(q).wanted, v[q]);
-  }
-};
-
-// or of its logits.
-template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
-  using Vec = typename Ops::Vec;
-  Vec max, log_total;
-
- public:
-  Finish() = default;
-  MLEFAST_FN Finish(Vec m, Vec log) : max(m), log_total(log) {}
-
-  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
-    for (int q = 0; q < K; ++q) v[q] = (v[q] - last(q).max) - last(q).log_total;
-  }
-};
-
-template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
 
 // Bytes in memory that will be needed soon, so many for each class that is worked on.
 struct Stream {
@@ -64,7 +24,7 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
-  static constexpr int K = 4, lanes = Ops::lanes, at_once = K / W;
+  static constexpr int K = 4, lanes = Ops::lanes, vectors = W, at_once = K / W;
   static constexpr int64_t group = 16;   // classes whose terms are added before they join a Sum
   static constexpr int64_t notice = 16;  // classes between a prefetch and its use
   static constexpr T infinity = static_cast<T>(__builtin_inf());
@@ -83,14 +43,8 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   ColumnPasses(const T* x_, int64_t x_class_, T* out_, int64_t out_class_, int64_t classes_, int64_t n_)
       : x(x_), x_class(x_class_), out(out_), out_class(out_class_), classes(classes_), n(n_), whole(n_ == rows) {}
 
- protected:
-  MLEFAST_FN Vec load(const T* p) const { return W > 1 || whole ? Ops::load(p) : Ops::load(p, n, T(0)); }
-  MLEFAST_FN void store(T* p, Vec v) const { W > 1 || whole ? Ops::store(p, v) : Ops::store(p, v, n); }
-
-  // Where vector q lies, and of those that start at class c.
-  static MLEFAST_FN int64_t vector(int q, int64_t stride) { return q / W * stride + q % W * lanes; }
-  MLEFAST_FN const T* logits(int64_t c, int q) const { return x + c * x_class + vector(q, x_class); }
-  MLEFAST_FN T* outputs(int64_t c, int q) const { return out + c * out_class + vector(q, out_class); }
+  void set_maximum(int w, Vec max) { state[w].max = max; }
+  void set_streams(Stream reads, Stream writes) { to_read = reads, to_write = writes; }
 
   void find_maxima() {
     Vec best[K];
@@ -107,6 +61,15 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
       for (int q = w + W; q < K; q += W) state[w].max = Ops::max(state[w].max, best[q]);
     }
   }
+
+ protected:
+  MLEFAST_FN Vec load(const T* p) const { return W > 1 || whole ? Ops::load(p) : Ops::load(p, n, T(0)); }
+  MLEFAST_FN void store(T* p, Vec v) const { W > 1 || whole ? Ops::store(p, v) : Ops::store(p, v, n); }
+
+  // Where vector q lies, and of those that start at class c.
+  static MLEFAST_FN int64_t vector(int q, int64_t stride) { return q / W * stride + q % W * lanes; }
+  MLEFAST_FN const T* logits(int64_t c, int q) const { return x + c * x_class + vector(q, x_class); }
+  MLEFAST_FN T* outputs(int64_t c, int q) const { return out + c * out_class + vector(q, out_class); }
 
   void sum_up() {
     Vec against[W], part[W], won[K];
@@ -204,108 +167,10 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   }
 };
 
-template <class Ops, class Task, int W, bool in_memory = false>
-class ColumnTile : ColumnPasses<Ops, Task::emit, W, in_memory> {
-  using Passes = ColumnPasses<Ops, Task::emit, W, in_memory>;
-  using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::store, Passes::whole;
-  using typename Passes::Mask;
-  using typename Passes::T;
-  using typename Passes::Vec;
-  using Last = Finish<Ops, Task::emit>;
-
- public:
-  using Passes::find_maxima, Passes::Passes, Passes::rows;
-  static constexpr bool writes = Task::emit != rules::Emit::nothing;
-
-  void set_maximum(int w, Vec max) { state[w].max = max; }
-  void set_streams(Stream reads, Stream writes) { Passes::to_read = reads, Passes::to_write = writes; }
-  template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
-    Last::apply([&](int) -> const Last& { return last[w]; }, v);
-  }
-  void finish() const {
-    if constexpr (writes) Passes::finish(last);
-  }
-
-  // Before the tile is brought in or worked on. Its first row is the run's row r.
-  template <class S> void read_targets(const Run<S>& run, int64_t r) {
-    plain = whole, index = run.target + r;
-    for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
-    if constexpr (Task::has_target) {
-      const S* x = run.x + r * run.x_row;
-      S x_target[rows];
-      bool special = run.weight || run.upstream || !whole;
-      if (!special) {
-        uint64_t signs = 0;  // one is set where a target is wrong
-        for (int i = 0; i < rows; ++i) signs |= uint64_t(index[i]) | (uint64_t(classes - 1) - uint64_t(index[i]));
-        special = signs >> 63;
-        if (run.ignore_index >= 0 && run.ignore_index < classes)
-          for (int i = 0; i < rows; ++i) special |= index[i] == run.ignore_index;
-      }
-      if (special)
-        for (int i = 0; i < rows; ++i) {
-          Target<T> t{-1, true, false, 0, 0, 0};
-          if (i < n) t = read_target<Task>(run, r + i, x + i * run.x_row, run.x_class);
-          written[i] = t.ignored ? -1 : t.index;
-          x_target[i] = from_value<S>(t.logit), weight[i] = t.weight, factor[i] = static_cast<T>(t.scale);
-          active[i] = t.ignored ? T(0) : T(1), plain &= !t.ignored;
-        }
-      else
-        for (int64_t i = 0; i < rows; i += Ops::columns)
-          for (int k = 0; k < Ops::columns; ++k, x += run.x_row) x_target[i + k] = x[index[i + k] * run.x_class];
-      for (int w = 0; w < W; ++w) {
-        if (special) index = written, scale[w] = Ops::load(factor + w * lanes);
-        logit[w] = Ops::load(x_target + w * lanes);
-      }
-    }
-    if (!Task::has_target && !whole)
-      for (int i = 0; i < rows; ++i) active[i] = i < n ? T(1) : T(0);
-  }
-
-  // From the maxima to the values, and to what `finish` needs.
-  template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
-    Passes::sum_up();
-    const bool all = plain || (W > 1 && !Task::has_target);
-    for (int w = 0; w < W; ++w) {
-      const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
-      if constexpr (Task::has_value) {
-        Vec loss = Task::value(state[w], logit[w]);
-        if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
-        if (!all) loss = Ops::keep(wanted, loss);
-        if (run.value) store(run.value + r + w * lanes, loss);
-        total.add(loss);
-      }
-      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
-      if constexpr (Task::emit == rules::Emit::log_probability) last[w] = {state[w].max, Task::log_total(state[w])};
-    }
-  }
-
-  // The gradient's entries at the targets, after all others.
-  template <class S> void write_targets(const Run<S>& run, int64_t r) const {
-    if constexpr (writes && Task::has_target) {
-      S entry[rows];
-      for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
-      S* out = run.out + r * run.out_row;
-      const int64_t* const at = index;
-      const int64_t out_row = run.out_row, out_class = run.out_class, count = W > 1 ? rows : n;
-      for (int64_t i = 0; i < count; ++i)
-        if (at[i] >= 0) out[i * out_row + at[i] * out_class] = entry[i];
-    }
-  }
-
- private:
-  const int64_t* index;  // by lane: the class of the entry that differs, or -1
-  int64_t written[rows];
-  T weight[rows], factor[rows];
-  T active[rows];  // 0 where the row is ignored or the lane empty, else 1
-  Vec logit[W], scale[W];
-  Last last[W];
-  bool plain;  // no row is ignored, no lane empty
-};
-
 // Rows that lie as a tile wants them.
 template <class Ops, class Task, int W>
 MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, Sum<Ops>& total) {
-  using Tile = ColumnTile<Ops, Task, W, (W > 1)>;
+  using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, (W > 1)>>;
   for (; r + (W > 1 ? Tile::rows : 1) <= run.rows; r += Tile::rows) {
     const int64_t n = run.rows - r < Tile::rows ? run.rows - r : Tile::rows;
     Tile tile(run.x + r, run.x_class, Tile::writes ? run.out + r : nullptr, run.out_class, run.classes, n);
@@ -321,7 +186,7 @@ MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, 
 // Rows that are brought into that form by a `Mover`, W vectors of them at a time, from row r on; the row it got to.
 template <class Ops, class Task, class Mover, int W, class S>
 MLEFAST_FN int64_t run_moved(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
-  using Tile = ColumnTile<Ops, Task, W>;
+  using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, false>>;
   constexpr bool transposes = std::is_same_v<Mover, Transposer<Ops>>;
   constexpr int lanes = Ops::lanes;
   const int64_t x_row = transposes ? run.x_row : 1, x_other = transposes ? run.x_row : run.x_class;
@@ -370,10 +235,14 @@ template <class Ops, class Task, class S> void run_columns(const Run<S>& run, ty
   if (Task::has_value && run.total) *run.total = total.total();
 }
 
-// Short rows of contiguous classes, transposed.
+// Short rows of contiguous classes.
 template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typename Ops::Value* scratch) {
+  using T = typename Ops::Value;
   Sum<Ops> total;
-  run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<typename Ops::Value>, scratch, total);
+  if (transposes<T>(run.classes, Ops::lanes))
+    run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<T>, scratch, total);
+  else
+    run_strips<Ops, Task, 1>(run, run_strips<Ops, Task, 4>(run, 0, scratch, total), scratch, total);
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

@@ -12,9 +12,6 @@
 
 namespace mlefast {
 
-// Measured on DRAM-bound rows: what is read wants 8 KiB of notice, what is written 1 KiB.
-inline constexpr int64_t read_ahead = 8192, write_ahead = 1024;
-
 template <class Ops, rules::Emit emit, class S> class RowScan {
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;

@@ -83,10 +83,25 @@ struct Settled {
 // A row's exponentials wait for their final factor in the output array, or, where that holds halves, in scratch.
 template <class Task, class S> inline constexpr bool needs_stage = is_half<S> && Task::emit == rules::Emit::scaled_exp;
 
-// Rows of at most so many contiguous classes are transposed and worked on a row per lane, where four vectors of rows
-// have at most so many elements. Measured at 129 to 256 classes: a third to a half less time than along the row.
+// Rows of at most so many contiguous classes may be transposed and worked on a row per lane, where four vectors of rows
+// have at most so many elements.
 inline constexpr int64_t packed_limit = 256;
 template <class T> inline constexpr int64_t packed_tile = 32768 / sizeof(T);
+
+// Rows of 16 vectors or more are not transposed, but worked on in strips, up to so many classes, and to so many steps
+// of four vectors: their terms are added in T, whose roundings must stay few. (Measured with AVX2 at 33 to 1000
+// classes: transposing takes as long as a strip at 100 classes of floats, single rows at 1000; at 256 both take a third
+// longer.)
+inline constexpr int64_t strip_vectors = 16, strip_steps = 24;
+template <class T> inline constexpr int64_t strip_limit = 3072 / sizeof(T);
+
+template <class T> MLEFAST_FN bool transposes(int64_t classes, int lanes) {
+  return classes <= packed_limit && classes < strip_vectors * lanes && 4 * lanes * classes <= packed_tile<T>;
+}
+template <class T> MLEFAST_FN bool is_short(int64_t classes, int lanes) {
+  const bool in_strips = classes >= lanes && classes <= strip_limit<T> && classes <= strip_steps * 4 * lanes;
+  return transposes<T>(classes, lanes) || in_strips;
+}
 
 // Rows that lie class by class may be worked on in a copy (those of halves always are), of four vectors of rows if
 // these fit into the second-level cache.
@@ -98,7 +113,7 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 template <class S> struct Kernels {
   using T = ValueOf<S>;
   RowsKernel<S> rows;     // contiguous classes; scratch: an element for each block of a row, then the stage
-  RowsKernel<S> packed;   // the same for few classes; scratch: 4 x lanes x classes elements, 4 classes at least
+  RowsKernel<S> packed;   // the same if `is_short`; scratch: 4 x lanes x classes elements, 4 classes at least
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
   bool staged;            // whether scratch must hold a row's exponentials
 

@@ -183,7 +183,7 @@ template <class S> void check_halves(const InstructionSet& set) {
       for (const int64_t rows : {int64_t(1), layout == Layout::columns && classes > 1100 ? 7 : int64_t(37)})
         check_halves<S>(set, make_problem<float>(rows, classes, "ordinary"), layout);
     for (const char* kind : {"masked", "wide", "confident"})
-      for (const int64_t classes : {5, 700}) check_halves<S>(set, make_problem<float>(70, classes, kind), layout);
+      for (const int64_t classes : {5, 300, 700}) check_halves<S>(set, make_problem<float>(70, classes, kind), layout);
   }
 }
 
@@ -192,8 +192,13 @@ template <class T> void check_everything(const InstructionSet& set) {
     for (int64_t classes = 1; classes <= 40; ++classes) check(set, make_problem<T>(37, classes, "ordinary"), layout);
     for (const int64_t classes : {63, 64, 65, 127, 128, 129, 257, 511, 512, 513, 1023, 1024, 1025, 2049})
       check(set, make_problem<T>(6, classes, "ordinary"), layout);
-    for (const char* kind : {"masked", "wide", "confident"})
+    // What four vectors of rows hold, and a few rows more.
+    for (const int64_t classes : {64, 65, 127, 128, 129, 131, 159, 160, 161, 256, 257, 383, 384, 385, 700, 768, 769})
+      check(set, make_problem<T>(37, classes, "ordinary"), layout);
+    for (const char* kind : {"masked", "wide", "confident"}) {
       for (const int64_t classes : {2, 7, 100, 700, 3000}) check(set, make_problem<T>(13, classes, kind), layout);
+      for (const int64_t classes : {131, 300}) check(set, make_problem<T>(70, classes, kind), layout);
+    }
     for (const int64_t rows : {1, 15, 16, 17, 63, 64, 65, 200})
       check(set, make_problem<T>(rows, 10, "ordinary"), layout);
   }

@@ -115,16 +115,16 @@ class Report:
         """Return the results without those that only serve as a roof."""
         return [each for each in self.results if each.case.role == "main"]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write a JSON file. Raises OSError if that fails; a file that is there is then left as it is."""
-        with open_atomically(path) as file:
+        with open_atomically(Path(path)) as file:
             file.write(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1).encode())
 
     @classmethod
-    def load(cls, path: Path) -> Report:
+    def load(cls, path: Path | str) -> Report:
         """Read a file that :meth:`save` wrote. Raises BenchError, naming the file, if it is none."""
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(Path(path).read_bytes())
             if record["format"] != _FORMAT:
                 raise BenchError(f"{path}: format {record['format']!r}; accepted: {_FORMAT}")
             results = [

@@ -1,0 +1,234 @@
+// Short rows of contiguous classes, several of a vector's length at least: the vectors run along the rows.
+//
+// A strip is a row for each lane. Maxima and sums of its rows, a vector for each, are transposed, so that what is done
+// once for a row (logarithm, division) is done for all of them together; the logits are not moved. What four vectors at
+// a time leave of each row, its tail, is worked on for four rows at a time. A tail ends where its row ends, so that its
+// first vector may overlap the last step: it counts with its new elements alone, and its exponentials wait apart,
+// because the output may be the logits, which the step has yet to read.
+#pragma once
+
+#include "tile.hpp"
+
+namespace mlefast {
+
+template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
+ protected:
+  using T = typename Ops::Value;
+  using Vec = typename Ops::Vec;
+  static constexpr int K = 4, lanes = Ops::lanes, vectors = W;
+  static constexpr int64_t step = K * lanes;
+  static constexpr T infinity = static_cast<T>(__builtin_inf());
+
+  const S* x;
+  int64_t x_row;
+  S* out;
+  int64_t out_row;
+  T* stage;  // of exponentials, from row to row: the output itself, but for halves
+  int64_t stage_row, classes, n;
+  bool whole;
+  int64_t tail;  // elements of the vectors that reach beyond the last step: the first of them may overlap it
+  T overlapping[W * lanes * lanes];
+  rules::State<Ops> state[W];
+
+ public:
+  static constexpr int rows = W * lanes;
+
+  StripPasses(const S* x_, int64_t x_row_, S* out_, int64_t out_row_, T* scratch, int64_t classes_, int64_t n_)
+      : x(x_), x_row(x_row_), out(out_), out_row(out_row_), classes(classes_), n(n_), whole(n_ == rows) {
+    tail = (classes % step + lanes - 1) / lanes * lanes;
+    if constexpr (is_half<S>)
+      stage = scratch, stage_row = classes;
+    else
+      stage = out, stage_row = out_row;
+  }
+
+  void find_maxima() {
+    T best[rows * lanes];
+    for (int64_t r = 0; r < rows; ++r) Ops::store(best + r * lanes, largest(x + (r < n ? r : 0) * x_row));
+    for (int w = 0; w < W; ++w) {
+      state[w].max = Ops::set(-infinity);
+      turn(best, w, [&](Vec v) { state[w].max = Ops::max(state[w].max, v); });
+    }
+  }
+
+ protected:
+  MLEFAST_FN void store(T* p, Vec v) const { W > 1 || whole ? Ops::store(p, v) : Ops::store(p, v, n); }
+
+  void sum_up() {
+    T against[rows], sums[rows * lanes], wins[rows * lanes];
+    for (int w = 0; w < W; ++w) {
+      const Vec max = state[w].max;
+      Ops::store(against + w * lanes, Ops::select(Ops::equal(max, Ops::set(-infinity)), Ops::set(0), max));
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      Ops::store(sums + r * lanes, Ops::set(0)), Ops::store(wins + r * lanes, Ops::set(0));
+    if (tail > 0) sum_tails(against, sums, wins);
+    for (int64_t r = 0; r < n; ++r) sum_row(x + r * x_row, staged(r), against[r], sums + r * lanes, wins + r * lanes);
+    for (int w = 0; w < W; ++w) {
+      Sum<Ops> sum;
+      Vec winners = Ops::set(0);
+      turn(sums, w, [&](Vec v) { sum.add(v); });
+      turn(wins, w, [&](Vec v) { winners = winners + Ops::counted(v); });
+      // All but one of the winners count among the others. A row that is wholly masked has no winner.
+      state[w].others = sum.lanes(MathConstants<T>::unscale) + Ops::max(winners - Ops::set(1), Ops::set(0));
+      if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
+    }
+  }
+
+  void finish(const Finish<Ops, rules::Emit::scaled_exp> (&last)[W]) const {
+    T by[W][Rescale<Ops>::stored], wanted[rows];
+    for (int w = 0; w < W; ++w) last[w].rescale().store(by[w]), Ops::store(wanted + w * lanes, last[w].wants());
+    for (int64_t r = 0; r < n; ++r)
+      if (last[0].wants_all() || wanted[r] != 0) {
+        const auto rescale = Rescale<Ops>::of_lane(by[r / lanes] + r % lanes);
+        finish_row(staged(r), overlapping + r * lanes, out + r * out_row, [&](auto& v) { rescale(v); });
+      } else {
+        for (int64_t c = 0; c < classes; ++c) out[r * out_row + c] = S{};
+      }
+  }
+  void finish(const Finish<Ops, rules::Emit::log_probability> (&last)[W]) const {
+    T max[rows], log_total[rows];
+    for (int w = 0; w < W; ++w)
+      Ops::store(max + w * lanes, last[w].max), Ops::store(log_total + w * lanes, last[w].log_total);
+    for (int64_t r = 0; r < n; ++r) {
+      const Finish<Ops, rules::Emit::log_probability> row{Ops::set(max[r]), Ops::set(log_total[r])};
+      const S* from = x + r * x_row;
+      finish_row(from, from + classes - tail, out + r * out_row,
+                 [&](auto& v) { row.apply([&](int) -> const auto& { return row; }, v); });
+    }
+  }
+
+ private:
+  using Mask = typename Ops::Mask;
+
+  MLEFAST_FN T* staged(int64_t r) const { return emit == rules::Emit::scaled_exp ? stage + r * stage_row : nullptr; }
+
+  // all[r * lanes + i] is lane i of row r's vector; `put` is given lane after lane of w's rows.
+  template <class Put> static MLEFAST_FN void turn(const T* all, int w, const Put& put) {
+    for (int i = 0; i < lanes; i += Ops::columns) {
+      Vec v[Ops::columns];
+      Ops::load_columns(all + w * lanes * lanes + i, lanes, v);
+      for (const Vec each : v) put(each);
+    }
+  }
+
+  // What is written some steps from now.
+  template <class Out> static MLEFAST_FN void prefetch_step(const Out* to) {
+    for (int64_t byte = 0; byte < int64_t(step * sizeof(Out)); byte += 64) prefetch_to_write(to, write_ahead + byte);
+  }
+
+  MLEFAST_FN Vec largest(const S* row) const {
+    Vec best = Ops::load(row + classes - lanes);
+    int64_t c = 0;
+    for (; c + step <= classes; c += step) {
+      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch(row + c, read_ahead + byte);
+      const Vec a = Ops::max(Ops::load(row + c), Ops::load(row + c + lanes));
+      const Vec b = Ops::max(Ops::load(row + c + 2 * lanes), Ops::load(row + c + 3 * lanes));
+      best = Ops::max(best, Ops::max(a, b));
+    }
+    for (; c + lanes <= classes; c += lanes) best = Ops::max(best, Ops::load(row + c));
+    return best;
+  }
+
+  // A row's steps, of which there are at most strip_steps: few enough for a sum in T.
+  MLEFAST_FN void sum_row(const S* row, T* to, T max, T* sums, T* wins) const {
+    const Vec against = Ops::set(max);
+    Vec sum = Ops::load(sums), won = Ops::load(wins);
+    for (int64_t c = 0; c + step <= classes; c += step) {
+      Vec v[K];
+      if (emit == rules::Emit::scaled_exp && !is_half<S>) prefetch_step(to + c);
+      for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes) - against;
+      Ops::exp_scaled(v);
+      for (int q = 0; q < K; ++q) {
+        if (emit == rules::Emit::scaled_exp) Ops::store(to + c + q * lanes, v[q]);
+        leave_out(v[q], won);
+      }
+      sum = sum + ((v[0] + v[1]) + (v[2] + v[3]));
+    }
+    Ops::store(sums, sum), Ops::store(wins, won);
+  }
+
+  // The last vectors of some rows at a time.
+  void sum_tails(const T* against, T* sums, T* wins) {
+    constexpr int some = lanes < K ? lanes : K;
+    T number[lanes];
+    for (int i = 0; i < lanes; ++i) number[i] = static_cast<T>(i + 1);
+    const Mask fresh = Ops::less(Ops::set(static_cast<T>(tail - classes % step)), Ops::load(number));
+    for (int64_t r = 0; r < n; r += some)
+      for (int64_t c = classes - tail; c < classes; c += lanes) {
+        Vec v[some];
+        int64_t row[some];
+        for (int q = 0; q < some; ++q) {
+          row[q] = r + q < n ? r + q : n - 1;
+          v[q] = Ops::load(x + row[q] * x_row + c) - Ops::set(against[row[q]]);
+        }
+        Ops::exp_scaled(v);
+        for (int q = 0; q < some; ++q) {
+          const bool overlaps = c == classes - tail;
+          if (emit == rules::Emit::scaled_exp)
+            Ops::store(overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c, v[q]);
+          if (overlaps) v[q] = Ops::keep(fresh, v[q]);
+          Vec won = Ops::load(wins + (r + q) * lanes);
+          leave_out(v[q], won);
+          Ops::store(wins + (r + q) * lanes, won);
+          Ops::store(sums + (r + q) * lanes, Ops::load(sums + (r + q) * lanes) + v[q]);
+        }
+      }
+  }
+
+  // Winners are left out of the sum, and counted.
+  static MLEFAST_FN void leave_out(Vec& v, Vec& won) {
+    const Mask wins = Ops::equal(v, Ops::set(MathConstants<T>::scale));
+    won = Ops::count(wins, won);
+    v = Ops::add_unless(wins, Ops::set(0), v);
+  }
+
+  template <class In, class First, class Apply>
+  MLEFAST_FN void finish_row(const In* from, const First* first, S* to, const Apply& apply) const {
+    Vec last[1] = {Ops::set(0)};
+    if (tail > 0) last[0] = Ops::load(first);
+    for (int64_t c = 0; c + step <= classes; c += step) {
+      Vec v[K];
+      if (emit == rules::Emit::log_probability || is_half<S>) prefetch_step(to + c);
+      for (int q = 0; q < K; ++q) v[q] = Ops::load(from + c + q * lanes);
+      apply(v);
+      for (int q = 0; q < K; ++q) Ops::store(to + c + q * lanes, v[q]);
+    }
+    for (int64_t c = classes - tail; c < classes; c += lanes) {
+      if (c > classes - tail) last[0] = Ops::load(from + c);
+      apply(last);
+      Ops::store(to + c, last[0]);
+    }
+  }
+
+  // A maximum of +inf leaves NaN among the others; only a NaN logit may do that.
+  void settle_infinite(int w) {
+    T max[lanes], others[lanes];
+    Ops::store(max, state[w].max), Ops::store(others, state[w].others);
+    for (int64_t r = w * lanes; r < n && r < (w + 1) * lanes; ++r) {
+      bool nan = false;
+      for (int64_t c = 0; c < classes; ++c) nan |= to_value(x[r * x_row + c]) != to_value(x[r * x_row + c]);
+      if (max[r - w * lanes] == infinity && !nan) others[r - w * lanes] = 0;
+    }
+    state[w].others = Ops::load(others);
+  }
+};
+
+// From row r on; the row it got to.
+template <class Ops, class Task, int W, class S>
+MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
+  using Strip = Tile<Ops, Task, StripPasses<Ops, Task::emit, W, S>>;
+  for (; r + (W > 1 ? Strip::rows : 1) <= run.rows; r += Strip::rows) {
+    const int64_t n = run.rows - r < Strip::rows ? run.rows - r : Strip::rows;
+    Strip strip(run.x + r * run.x_row, run.x_row, Strip::writes ? run.out + r * run.out_row : nullptr, run.out_row,
+                scratch, run.classes, n);
+    strip.read_targets(run, r);
+    strip.find_maxima();
+    strip.work(run, r, total);
+    strip.finish();
+    strip.write_targets(run, r);
+  }
+  return r;
+}
+
+}  // namespace mlefast

@@ -1,0 +1,149 @@
+// Several rows at a time, a row in each lane of W vectors: what depends on the task, and not on how the rows lie.
+//
+// How they lie is known by the `Passes` that a tile is built on, which go over all logits: they find the maxima, take
+// and store the exponentials, and make the final values of them.
+#pragma once
+
+#include "../rules/losses.h"
+#include "run.hpp"
+#include "vectors.hpp"
+
+namespace mlefast {
+
+// What the last pass makes of a vector of rows: of its exponentials,
+template <class Ops, rules::Emit emit> class Finish {
+  using Vec = typename Ops::Vec;
+  using Mask = typename Ops::Mask;
+  Rescale<Ops> by;
+  Vec factor_;
+  Mask wanted;  // 0 is written elsewhere
+  bool all_wanted;
+
+ public:
+  Finish() = default;
+  MLEFAST_FN Finish(Vec f, Mask wanted_, bool all) : by(f), factor_(f), wanted(wanted_), all_wanted(all) {}
+  MLEFAST_FN Vec factor() const { return factor_; }
+  MLEFAST_FN const Rescale<Ops>& rescale() const { return by; }
+  MLEFAST_FN bool wants_all() const { return all_wanted; }
+  MLEFAST_FN Vec wants() const { return Ops::keep(wanted, Ops::set(1)); }  // 1 or, where 0 is written, 0
+
+  // v[q] is of the rows that last(q) knows.
+  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
+    Rescale<Ops>::apply([&](int q) -> const Rescale<Ops>& { return last(q).by; }, v);
+    if (!last(0).all_wanted)
+      for (int q = 0; q < K; ++q) v[q] = Ops::keep(last(q).wanted, v[q]);
+  }
+};
+
+// or of its logits.
+template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
+  using Vec = typename Ops::Vec;
+
+ public:
+  Vec max, log_total;
+
+  template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
+    for (int q = 0; q < K; ++q) v[q] = (v[q] - last(q).max) - last(q).log_total;
+  }
+};
+
+template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
+
+// `Passes` gives: T, Vec, lanes, vectors (W), rows; classes, n (rows that there are), whole (n == rows), state[W],
+// store; sum_up, finish.
+template <class Ops, class Task, class Passes> class Tile : public Passes {
+  using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::store, Passes::vectors, Passes::whole;
+  using typename Passes::T;
+  using typename Passes::Vec;
+  using Mask = typename Ops::Mask;
+  using Last = Finish<Ops, Task::emit>;
+  static constexpr int W = vectors;
+
+ public:
+  using Passes::Passes, Passes::rows;
+  static constexpr bool writes = Task::emit != rules::Emit::nothing;
+
+  template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
+    Last::apply([&](int) -> const Last& { return last[w]; }, v);
+  }
+  void finish() const {
+    if constexpr (writes) Passes::finish(last);
+  }
+
+  // Before the tile is brought in or worked on. Its first row is the run's row r.
+  template <class S> void read_targets(const Run<S>& run, int64_t r) {
+    plain = whole, index = run.target + r;
+    for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
+    if constexpr (Task::has_target) {
+      const S* x = run.x + r * run.x_row;
+      S x_target[rows];
+      bool special = run.weight || run.upstream || !whole;
+      if (!special) {
+        uint64_t signs = 0;  // one is set where a target is wrong
+        for (int i = 0; i < rows; ++i) signs |= uint64_t(index[i]) | (uint64_t(classes - 1) - uint64_t(index[i]));
+        special = signs >> 63;
+        if (run.ignore_index >= 0 && run.ignore_index < classes)
+          for (int i = 0; i < rows; ++i) special |= index[i] == run.ignore_index;
+      }
+      if (special)
+        for (int i = 0; i < rows; ++i) {
+          Target<T> t{-1, true, false, 0, 0, 0};
+          if (i < n) t = read_target<Task>(run, r + i, x + i * run.x_row, run.x_class);
+          written[i] = t.ignored ? -1 : t.index;
+          x_target[i] = from_value<S>(t.logit), weight[i] = t.weight, factor[i] = static_cast<T>(t.scale);
+          active[i] = t.ignored ? T(0) : T(1), plain &= !t.ignored;
+        }
+      else
+        for (int64_t i = 0; i < rows; i += Ops::columns)
+          for (int k = 0; k < Ops::columns; ++k, x += run.x_row) x_target[i + k] = x[index[i + k] * run.x_class];
+      for (int w = 0; w < W; ++w) {
+        if (special) index = written, scale[w] = Ops::load(factor + w * lanes);
+        logit[w] = Ops::load(x_target + w * lanes);
+      }
+    }
+    if (!Task::has_target && !whole)
+      for (int i = 0; i < rows; ++i) active[i] = i < n ? T(1) : T(0);
+  }
+
+  // From the maxima to the values, and to what `finish` needs.
+  template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
+    Passes::sum_up();
+    const bool all = plain || (W > 1 && !Task::has_target);
+    for (int w = 0; w < W; ++w) {
+      const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
+      if constexpr (Task::has_value) {
+        Vec loss = Task::value(state[w], logit[w]);
+        if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
+        if (!all) loss = Ops::keep(wanted, loss);
+        if (run.value) store(run.value + r + w * lanes, loss);
+        total.add(loss);
+      }
+      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
+      if constexpr (Task::emit == rules::Emit::log_probability) last[w] = {state[w].max, Task::log_total(state[w])};
+    }
+  }
+
+  // The gradient's entries at the targets, after all others.
+  template <class S> void write_targets(const Run<S>& run, int64_t r) const {
+    if constexpr (writes && Task::has_target) {
+      S entry[rows];
+      for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
+      S* out = run.out + r * run.out_row;
+      const int64_t* const at = index;
+      const int64_t out_row = run.out_row, out_class = run.out_class, count = W > 1 ? rows : n;
+      for (int64_t i = 0; i < count; ++i)
+        if (at[i] >= 0) out[i * out_row + at[i] * out_class] = entry[i];
+    }
+  }
+
+ private:
+  const int64_t* index;  // by lane: the class of the entry that differs, or -1
+  int64_t written[rows];
+  T weight[rows], factor[rows];
+  T active[rows];  // 0 where the row is ignored or the lane empty, else 1
+  Vec logit[W], scale[W];
+  Last last[W];
+  bool plain;  // no row is ignored, no lane empty
+};
+
+}  // namespace mlefast
