@@ -121,7 +121,6 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     Vec best = Ops::load(row + classes - lanes);
     int64_t c = 0;
     for (; c + step <= classes; c += step) {
-      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch(row + c, read_ahead + byte);
       const Vec a = Ops::max(Ops::load(row + c), Ops::load(row + c + lanes));
       const Vec b = Ops::max(Ops::load(row + c + 2 * lanes), Ops::load(row + c + 3 * lanes));
       best = Ops::max(best, Ops::max(a, b));
@@ -132,10 +131,12 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
 
   // A row's steps, of which there are at most strip_steps: few enough for a sum in T.
   MLEFAST_FN void sum_row(const S* row, T* to, T max, T* sums, T* wins) const {
+    const int64_t next_strip = rows * x_row * int64_t(sizeof(S));  // read while this one is worked on
     const Vec against = Ops::set(max);
     Vec sum = Ops::load(sums), won = Ops::load(wins);
     for (int64_t c = 0; c + step <= classes; c += step) {
       Vec v[K];
+      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch(row + c, next_strip + byte);
       if (emit == rules::Emit::scaled_exp && !is_half<S>) prefetch_step(to + c);
       for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes) - against;
       Ops::exp_scaled(v);
