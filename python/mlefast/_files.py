@@ -7,12 +7,16 @@ import csv
 import os
 import secrets
 import shutil
+import signal
 import struct
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 # What NumPy, SciPy, pandas, PyArrow and Pillow raise at files that are cut off, damaged or of another kind.
 BROKEN_FILE = (
@@ -54,6 +58,32 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """Write an uncompressed archive of arrays, after which Ctrl-C that came meanwhile takes effect.
+
+    Interrupted at once, the archive would be closed while a member is open, and zipfile's ValueError about that would
+    take KeyboardInterrupt's place.
+    """
+    with _interrupts_deferred():
+        np.savez(file, **arrays)
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    # Python interrupts only the main thread, and only there handlers are set; None is one that C code has set.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    received = []
+    handler = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
 
 
 def check_writable(path: Path) -> None:

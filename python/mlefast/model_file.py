@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlefast._files import BROKEN_FILE, check_writable, one_line, open_atomically
+from mlefast._files import BROKEN_FILE, check_writable, one_line, open_atomically, write_npz
 from mlefast.softmax import log_softmax, softmax
 
 __all__ = ["LinearModel", "ModelFileError", "NetworkModel", "TrainedModel", "check_target", "load", "save"]
@@ -341,7 +341,7 @@ def _to_bytes(suffix: str, model: TrainedModel) -> bytes:
 
         return safetensors.numpy.save(arrays, metadata={"header": header})
     buffer = io.BytesIO()
-    np.savez(buffer, header=np.array(header), **arrays)
+    write_npz(buffer, {"header": np.array(header), **arrays})
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlefast import data, model_file
+from PIL import Image
 
 
 @pytest.fixture
@@ -51,6 +52,27 @@ def test_files(run, model, small, tmp_path):
     assert run("predict", model, small, "--output", tmp_path / "out.npz").status == 0
     with np.load(tmp_path / "out.npz") as archive:
         assert archive.files == ["prediction"]
+
+
+def test_pictures(run, tmp_path):
+    names = []
+    for i, shade in enumerate((20, 30, 220, 230)):
+        names.append(tmp_path / "pictures" / ("dark" if shade < 100 else "light") / f"{i}.png")
+        names[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), shade + i, np.uint8)).save(names[-1])
+    model = tmp_path / "model.npz"
+    run("train", tmp_path / "pictures", "--test-size", 0, "--quiet", "--save", model)
+    expected = [(str(name), name.parent.name) for name in names]
+    for suffix in (".csv", ".parquet", ".npz"):
+        out = tmp_path / f"out{suffix}"
+        assert run("predict", model, tmp_path / "pictures", "-o", out) == (0, "", "")
+        if suffix == ".npz":
+            with np.load(out) as archive:
+                columns = [archive["files"].tolist(), archive["prediction"].tolist()]
+        else:
+            frame = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+            columns = [frame["file"].tolist(), frame["prediction"].tolist()]
+        assert list(zip(*columns, strict=True)) == expected
 
 
 def test_two_classes(run, tmp_path):

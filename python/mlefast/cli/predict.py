@@ -16,7 +16,7 @@ import typer
 
 from mlefast import data as datasets
 from mlefast import model_file
-from mlefast._files import one_line, open_atomically
+from mlefast._files import one_line, open_atomically, write_npz
 from mlefast.cli.evaluation import evaluate
 from mlefast.cli.options import (
     Corrupt,
@@ -92,7 +92,7 @@ class Predictions:
         """Return an archive's arrays by name."""
         arrays = {"prediction": self.labels}
         if self.sample_names is not None:
-            arrays["file"] = np.array(self.sample_names)
+            arrays["files"] = np.array(self.sample_names)  # np.savez cannot be given one named "file"
         if self.probabilities is not None:
             arrays["probabilities"] = self.probabilities
         return arrays
@@ -131,7 +131,7 @@ def _write(predictions: Iterator[Predictions], suffix: str, file: BinaryIO) -> N
         arrays: dict[str, Any] = {name: np.concatenate([each[name] for each in every]) for name in every[0]}
         if parts[0].probabilities is not None:
             arrays["classes"] = parts[0].classes
-        np.savez(file, **arrays)
+        write_npz(file, arrays)
     elif suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq

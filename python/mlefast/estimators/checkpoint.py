@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlefast._files import BROKEN_FILE, one_line, open_atomically
+from mlefast._files import BROKEN_FILE, one_line, open_atomically, write_npz
 from mlefast.estimators.machines import machine_of
 from mlefast.estimators.objective import FloatArray
 
@@ -87,7 +87,7 @@ class Checkpoint:
             {"version": _VERSION, "fingerprint": self._fingerprint, "common": self.common, "state": dict(state)}
         )
         buffer = io.BytesIO()
-        np.savez(buffer, header=np.array(header), **arrays)
+        write_npz(buffer, {"header": np.array(header), **arrays})
         with open_atomically(self._path) as file:
             file.write(buffer.getbuffer())
 
