@@ -31,7 +31,7 @@ class Mutation(NamedTuple):
 
 
 STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
-ROWS, COLUMNS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/column_kernel.hpp", "src/cpp/run.hpp"
+ROWS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/run.hpp"
 STRIPS, TILE = "src/cpp/strip_kernel.hpp", "src/cpp/tile.hpp"
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
@@ -224,16 +224,16 @@ MUTATIONS = [
     ),
     Mutation(
         "mask: the guard against -inf - (-inf) in short rows",
-        COLUMNS,
+        TILE,
         "Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max)",
         "state[w].max",
     ),
     Mutation("confident row: the winner is counted twice", ROWS, "sum.add_once((winners - 1)", "sum.add_once(winners"),
     Mutation(
         "confident row: ties are forgotten in short rows",
-        COLUMNS,
-        "part[w] + Ops::max(winners - Ops::set(1), Ops::set(0))",
-        "part[w]",
+        TILE,
+        "sum[w] + Ops::max(winners[w] - Ops::set(1), Ops::set(0))",
+        "sum[w]",
     ),
     Mutation("a block's exponentials keep an old maximum", ROWS, "factor * Double::exp(at - max)", "factor"),
     Mutation(

@@ -4,8 +4,20 @@
 #include "column_kernel.hpp"
 #include "instruction_set.hpp"
 #include "row_kernel.hpp"
+#include "strip_kernel.hpp"
 
 namespace mlefast {
+
+// Short rows of contiguous classes.
+template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typename Ops::Value* scratch) {
+  using T = typename Ops::Value;
+  Sum<Ops> total;
+  if (transposes<T>(run.classes, Ops::lanes))
+    run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<T>, scratch, total);
+  else
+    run_strips<Ops, Task, 1>(run, run_strips<Ops, Task, 4>(run, 0, scratch, total), scratch, total);
+  if (Task::has_value && run.total) *run.total = total.total();
+}
 
 template <class Ops> void exp_array(const typename Ops::Value* x, typename Ops::Value* y, int64_t n) {
   for (int64_t i = 0; i < n; i += Ops::lanes) {

@@ -88,7 +88,7 @@ template <class Isa> struct Math : Isa {
     const Vec one = Isa::constant(1);
     if constexpr (Isa::fuses) {  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
-      for (int q = 0; q < K; ++q) {
+      for (int q = 0; q < K; ++q) {  // products, because exponents that are added would make numbers of some NaN
         power[q] = Isa::power_of_two(shifted[q]);
         v[q] = Isa::fma(p[q], v[q] * power[q], power[q]);
       }

@@ -95,8 +95,11 @@ template <class T> inline constexpr int64_t packed_tile = 32768 / sizeof(T);
 inline constexpr int64_t strip_vectors = 16, strip_steps = 24;
 template <class T> inline constexpr int64_t strip_limit = 3072 / sizeof(T);
 
+template <class T> MLEFAST_FN bool fits_packed(int64_t classes, int lanes) {
+  return classes <= packed_limit && 4 * lanes * classes <= packed_tile<T>;
+}
 template <class T> MLEFAST_FN bool transposes(int64_t classes, int lanes) {
-  return classes <= packed_limit && classes < strip_vectors * lanes && 4 * lanes * classes <= packed_tile<T>;
+  return fits_packed<T>(classes, lanes) && classes < strip_vectors * lanes;
 }
 template <class T> MLEFAST_FN bool is_short(int64_t classes, int lanes) {
   const bool in_strips = classes >= lanes && classes <= strip_limit<T> && classes <= strip_steps * 4 * lanes;

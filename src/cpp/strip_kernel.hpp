@@ -17,7 +17,6 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   using Vec = typename Ops::Vec;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W;
   static constexpr int64_t step = K * lanes;
-  static constexpr T infinity = static_cast<T>(__builtin_inf());
 
   const S* x;
   int64_t x_row;
@@ -46,7 +45,7 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     T best[rows * lanes];
     for (int64_t r = 0; r < rows; ++r) Ops::store(best + r * lanes, largest(x + (r < n ? r : 0) * x_row));
     for (int w = 0; w < W; ++w) {
-      state[w].max = Ops::set(-infinity);
+      state[w].max = Ops::set(static_cast<T>(-__builtin_inf()));
       turn(best, w, [&](Vec v) { state[w].max = Ops::max(state[w].max, v); });
     }
   }
@@ -54,24 +53,21 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
  protected:
   MLEFAST_FN void store(T* p, Vec v) const { W > 1 || whole ? Ops::store(p, v) : Ops::store(p, v, n); }
 
-  void sum_up() {
+  MLEFAST_FN T logit_of(int64_t row, int64_t c) const { return to_value(x[row * x_row + c]); }
+
+  void sum_up(const Vec (&shift)[W], Vec (&sum)[W], Vec (&winners)[W]) {
     T against[rows], sums[rows * lanes], wins[rows * lanes];
-    for (int w = 0; w < W; ++w) {
-      const Vec max = state[w].max;
-      Ops::store(against + w * lanes, Ops::select(Ops::equal(max, Ops::set(-infinity)), Ops::set(0), max));
-    }
+    for (int w = 0; w < W; ++w) Ops::store(against + w * lanes, shift[w]);
     for (int64_t r = 0; r < rows; ++r)
       Ops::store(sums + r * lanes, Ops::set(0)), Ops::store(wins + r * lanes, Ops::set(0));
     if (tail > 0) sum_tails(against, sums, wins);
     for (int64_t r = 0; r < n; ++r) sum_row(x + r * x_row, staged(r), against[r], sums + r * lanes, wins + r * lanes);
     for (int w = 0; w < W; ++w) {
-      Sum<Ops> sum;
-      Vec winners = Ops::set(0);
-      turn(sums, w, [&](Vec v) { sum.add(v); });
-      turn(wins, w, [&](Vec v) { winners = winners + Ops::counted(v); });
-      // All but one of the winners count among the others. A row that is wholly masked has no winner.
-      state[w].others = sum.lanes(MathConstants<T>::unscale) + Ops::max(winners - Ops::set(1), Ops::set(0));
-      if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
+      Sum<Ops> terms;
+      turn(sums, w, [&](Vec v) { terms.add(v); });
+      sum[w] = terms.lanes(MathConstants<T>::unscale);
+      winners[w] = Ops::set(0);
+      turn(wins, w, [&](Vec v) { winners[w] = winners[w] + Ops::counted(v); });
     }
   }
 
@@ -201,35 +197,17 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
       Ops::store(to + c, last[0]);
     }
   }
-
-  // A maximum of +inf leaves NaN among the others; only a NaN logit may do that.
-  void settle_infinite(int w) {
-    T max[lanes], others[lanes];
-    Ops::store(max, state[w].max), Ops::store(others, state[w].others);
-    for (int64_t r = w * lanes; r < n && r < (w + 1) * lanes; ++r) {
-      bool nan = false;
-      for (int64_t c = 0; c < classes; ++c) nan |= to_value(x[r * x_row + c]) != to_value(x[r * x_row + c]);
-      if (max[r - w * lanes] == infinity && !nan) others[r - w * lanes] = 0;
-    }
-    state[w].others = Ops::load(others);
-  }
 };
 
 // From row r on; the row it got to.
 template <class Ops, class Task, int W, class S>
 MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
   using Strip = Tile<Ops, Task, StripPasses<Ops, Task::emit, W, S>>;
-  for (; r + (W > 1 ? Strip::rows : 1) <= run.rows; r += Strip::rows) {
-    const int64_t n = run.rows - r < Strip::rows ? run.rows - r : Strip::rows;
-    Strip strip(run.x + r * run.x_row, run.x_row, Strip::writes ? run.out + r * run.out_row : nullptr, run.out_row,
-                scratch, run.classes, n);
-    strip.read_targets(run, r);
-    strip.find_maxima();
-    strip.work(run, r, total);
-    strip.finish();
-    strip.write_targets(run, r);
-  }
-  return r;
+  return for_each_tile<Strip>(run, r, [&](int64_t first, int64_t n) {
+    S* const out = Strip::writes ? run.out + first * run.out_row : nullptr;
+    Strip strip(run.x + first * run.x_row, run.x_row, out, run.out_row, scratch, run.classes, n);
+    strip.work_whole(run, first, total);
+  });
 }
 
 }  // namespace mlefast

@@ -71,8 +71,7 @@ template <class S> class TermDriver {
   }
 
  private:
-  // As for the kernels of losses.h, whose tiles are as large.
-  bool is_short() const { return call.classes <= packed_limit && 4 * set.lanes * call.classes <= packed_tile<T>; }
+  bool is_short() const { return fits_packed<T>(call.classes, set.lanes); }
   Form contiguous_form(int64_t rows) const { return is_short() && 2 * rows >= set.lanes ? Form::packed : Form::rows; }
 
   double run_some(int64_t run_index, int64_t begin, int64_t end, T* scratch) const {

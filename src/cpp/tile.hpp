@@ -1,7 +1,7 @@
 // Several rows at a time, a row in each lane of W vectors: what depends on the task, and not on how the rows lie.
 //
-// How they lie is known by the `Passes` that a tile is built on, which go over all logits: they find the maxima, take
-// and store the exponentials, and make the final values of them.
+// How they lie is known by the `Passes` that a tile is built on, which go over all logits: they find the maxima, take,
+// store and add the exponentials, and make the final values of them.
 #pragma once
 
 #include "../rules/losses.h"
@@ -50,18 +50,29 @@ template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
 template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
 
 // `Passes` gives: T, Vec, lanes, vectors (W), rows; classes, n (rows that there are), whole (n == rows), state[W],
-// store; sum_up, finish.
+// whose maxima are found; logit_of(row, class), store(values of rows), sum_up(against, sums, winners), finish.
 template <class Ops, class Task, class Passes> class Tile : public Passes {
-  using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::store, Passes::vectors, Passes::whole;
+  using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::vectors, Passes::whole;
   using typename Passes::T;
   using typename Passes::Vec;
   using Mask = typename Ops::Mask;
   using Last = Finish<Ops, Task::emit>;
   static constexpr int W = vectors;
+  static constexpr T infinity = static_cast<T>(__builtin_inf());
 
  public:
   using Passes::Passes, Passes::rows;
   static constexpr bool writes = Task::emit != rules::Emit::nothing;
+  static constexpr int64_t least_rows = W > 1 ? rows : 1;
+
+  // All of it, where the passes find the maxima by themselves. The first row is the run's row r.
+  template <class S> MLEFAST_FN void work_whole(const Run<S>& run, int64_t r, Sum<Ops>& total) {
+    read_targets(run, r);
+    Passes::find_maxima();
+    work(run, r, total);
+    finish();
+    write_targets(run, r);
+  }
 
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
     Last::apply([&](int) -> const Last& { return last[w]; }, v);
@@ -70,7 +81,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
     if constexpr (writes) Passes::finish(last);
   }
 
-  // Before the tile is brought in or worked on. Its first row is the run's row r.
+  // Before the tile is brought in or worked on.
   template <class S> void read_targets(const Run<S>& run, int64_t r) {
     plain = whole, index = run.target + r;
     for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
@@ -107,7 +118,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
 
   // From the maxima to the values, and to what `finish` needs.
   template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
-    Passes::sum_up();
+    sum_up();
     const bool all = plain || (W > 1 && !Task::has_target);
     for (int w = 0; w < W; ++w) {
       const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
@@ -115,7 +126,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
         Vec loss = Task::value(state[w], logit[w]);
         if (Task::has_target && run.weight) loss = loss * Ops::load(weight + w * lanes);
         if (!all) loss = Ops::keep(wanted, loss);
-        if (run.value) store(run.value + r + w * lanes, loss);
+        if (run.value) Passes::store(run.value + r + w * lanes, loss);
         total.add(loss);
       }
       if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
@@ -137,6 +148,33 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   }
 
  private:
+  MLEFAST_FN void sum_up() {
+    Vec against[W], sum[W], winners[W];
+    for (int w = 0; w < W; ++w)
+      against[w] = Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max);
+    Passes::sum_up(against, sum, winners);
+    for (int w = 0; w < W; ++w) {
+      // All but one of the winners count among the others. A row that is wholly masked has no winner.
+      state[w].others = sum[w] + Ops::max(winners[w] - Ops::set(1), Ops::set(0));
+      if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
+    }
+  }
+
+  // A maximum of +inf leaves NaN among the others; only a NaN logit may do that.
+  void settle_infinite(int w) {
+    T max[lanes], others[lanes];
+    Ops::store(max, state[w].max), Ops::store(others, state[w].others);
+    for (int lane = 0; lane < lanes && w * lanes + lane < n; ++lane) {
+      bool nan = false;
+      for (int64_t c = 0; c < classes; ++c) {
+        const T logit = Passes::logit_of(w * lanes + lane, c);
+        nan |= logit != logit;
+      }
+      if (max[lane] == infinity && !nan) others[lane] = 0;
+    }
+    state[w].others = Ops::load(others);
+  }
+
   const int64_t* index;  // by lane: the class of the entry that differs, or -1
   int64_t written[rows];
   T weight[rows], factor[rows];
@@ -145,5 +183,14 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   Last last[W];
   bool plain;  // no row is ignored, no lane empty
 };
+
+// work(r, n) of each tile, of n rows from row r on; the row that they got to. Only tiles of one vector may be filled in
+// part.
+template <class Tile, class S, class Work>
+MLEFAST_FN int64_t for_each_tile(const Run<S>& run, int64_t r, const Work& work) {
+  for (; r + Tile::least_rows <= run.rows; r += Tile::rows)
+    work(r, run.rows - r < Tile::rows ? run.rows - r : int64_t(Tile::rows));
+  return r;
+}
 
 }  // namespace mlefast
