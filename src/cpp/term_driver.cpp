@@ -71,7 +71,10 @@ template <class S> class TermDriver {
   }
 
  private:
-  bool is_short() const { return fits_packed<T>(call.classes, set.lanes); }
+  bool is_short() const {
+    const int64_t limit = kernels.packed_vectors * set.lanes / (call.probabilities || call.v ? 2 : 1);
+    return call.classes < limit && fits_packed<T>(call.classes, set.lanes);
+  }
   Form contiguous_form(int64_t rows) const { return is_short() && 2 * rows >= set.lanes ? Form::packed : Form::rows; }
 
   double run_some(int64_t run_index, int64_t begin, int64_t end, T* scratch) const {

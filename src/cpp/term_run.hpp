@@ -43,6 +43,7 @@ template <class T> struct TermKernels {
   TermRowsKernel<T> columns;  // contiguous rows, class by class
   TermRowsKernel<T> packed;   // as `rows`, for few classes; scratch: term_arrays x lanes x classes elements,
                               // `least_packed` classes at least
+  int64_t packed_vectors;     // rows of fewer vectors are quicker in it; of half as many, with two arrays to transpose
 };
 
 }  // namespace mlefast
