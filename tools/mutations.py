@@ -236,6 +236,7 @@ MUTATIONS = [
         "sum[w]",
     ),
     Mutation("a block's exponentials keep an old maximum", ROWS, "factor * Double::exp(at - max)", "factor"),
+    Mutation("a sum keeps an old maximum", ROWS, "rebase(sum, max, higher)", "(void)higher"),
     Mutation(
         "denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), minus_zero - bits, bits)", "zero"
     ),

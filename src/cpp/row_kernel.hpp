@@ -42,8 +42,7 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
       best = Ops::set(-infinity);
       if (raised) {
         const T higher = Ops::reduce_max(top);
-        sum.add_once(MathConstants<T>::scale);  // the old maximum counts from now on
-        sum.multiply(Double::exp(double(max) - double(higher)));
+        if (max > -infinity) rebase(sum, max, higher);  // else nothing has been added
         max = higher;
         const double winners = scan_block<true>(x + b, len, at(stage, b), max, after, after_n, best, sum);
         sum.add_once((winners - 1) * MathConstants<T>::scale);
@@ -60,6 +59,14 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
 
  private:
   static constexpr T infinity = static_cast<T>(__builtin_inf());
+
+  // Makes a sum one against a higher maximum: the old one, left out so far, counts from now on. (Not inlined, because
+  // few blocks raise it: within the loops it took 5 % more instructions in plain C++.)
+  __attribute__((noinline)) static void rebase(Sum<Ops>& sum, T from, T to) {
+    sum.add_once(MathConstants<T>::scale);
+    sum.multiply(Double::exp(double(from) - double(to)));
+  }
+
   Vec ahead;  // the maximum of the block to come, in any lanes
 
   static MLEFAST_FN T* at(T* stage, int64_t i) {

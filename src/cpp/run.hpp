@@ -88,22 +88,22 @@ template <class Task, class S> inline constexpr bool needs_stage = is_half<S> &&
 inline constexpr int64_t packed_limit = 256;
 template <class T> inline constexpr int64_t packed_tile = 32768 / sizeof(T);
 
-// Rows of 16 vectors or more are not transposed, but worked on in strips, up to so many classes, and to so many steps
-// of four vectors: their terms are added in T, whose roundings must stay few. (Measured with AVX2 at 33 to 1000
-// classes: transposing takes as long as a strip at 100 classes of floats, single rows at 1000; at 256 both take a third
-// longer.)
-inline constexpr int64_t strip_vectors = 16, strip_steps = 24;
+// Longer rows are not transposed, but worked on in strips, as long as a vector of rows stays in the first-level cache,
+// and in few steps of four vectors: their terms are added in T, whose roundings must stay few.
+inline constexpr int64_t strip_steps = 24;
 template <class T> inline constexpr int64_t strip_limit = 3072 / sizeof(T);
+template <class T> inline constexpr int64_t strip_tile = 22528 / sizeof(T);
+inline constexpr int64_t transposed_vectors = 16;  // rows of so many are not, but see `strips_from`
 
 template <class T> MLEFAST_FN bool fits_packed(int64_t classes, int lanes) {
   return classes <= packed_limit && 4 * lanes * classes <= packed_tile<T>;
 }
-template <class T> MLEFAST_FN bool transposes(int64_t classes, int lanes) {
-  return fits_packed<T>(classes, lanes) && classes < strip_vectors * lanes;
+template <class T> MLEFAST_FN bool fits_strip(int64_t classes, int lanes) {
+  return classes >= 4 * lanes && classes <= strip_limit<T> && lanes * classes <= strip_tile<T> &&
+         classes <= strip_steps * 4 * lanes;
 }
 template <class T> MLEFAST_FN bool is_short(int64_t classes, int lanes) {
-  const bool in_strips = classes >= lanes && classes <= strip_limit<T> && classes <= strip_steps * 4 * lanes;
-  return transposes<T>(classes, lanes) || in_strips;
+  return fits_strip<T>(classes, lanes) || (fits_packed<T>(classes, lanes) && classes < transposed_vectors * lanes);
 }
 
 // Rows that lie class by class may be worked on in a copy (those of halves always are), of four vectors of rows if

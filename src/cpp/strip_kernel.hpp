@@ -210,4 +210,19 @@ MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value*
   });
 }
 
+// A strip of 32 rows, where these lie in the first-level cache, does more of what is done once for a row at once; one
+// vector of rows can be of more classes. (At 200 to 700 classes with a gradient the narrow strip takes 4 to 10 % less,
+// at 64 to 112 up to 12 % more.)
+template <class Ops> inline constexpr int wide_strip = Ops::lanes < 16 ? 4 : 2;
+template <class T> inline constexpr int64_t wide_strip_tile = 16384 / sizeof(T);
+
+template <class Ops, class Task, class S>
+void run_strips(const Run<S>& run, typename Ops::Value* scratch, Sum<Ops>& total) {
+  constexpr int wide = wide_strip<Ops>;
+  int64_t r = 0;
+  if (wide * Ops::lanes * run.classes <= wide_strip_tile<typename Ops::Value>)
+    r = run_strips<Ops, Task, wide>(run, r, scratch, total);
+  run_strips<Ops, Task, 1>(run, r, scratch, total);
+}
+
 }  // namespace mlefast

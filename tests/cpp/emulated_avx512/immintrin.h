@@ -14,6 +14,9 @@ using __m512d = Lanes<double, 8>;
 using __m512i = Lanes<int32_t, 16>;
 using __m256 = Lanes<float, 8>;
 using __m256i = Lanes<uint16_t, 16>;
+using __m128 = Lanes<float, 4>;
+using __m128d = Lanes<double, 2>;
+using __m128i = Lanes<uint16_t, 8>;
 using __mmask8 = uint8_t;
 using __mmask16 = uint16_t;
 
@@ -66,6 +69,21 @@ template <class T, int N> Lanes<T, N> shuffle(Lanes<T, N> a, Lanes<T, N> b, int 
   });
 }
 
+// Parts of a vector: the one that `which` counts, and a vector in which it is replaced.
+template <class Part, class T, int N> Part part(Lanes<T, N> v, int which) {
+  constexpr int n = int(sizeof(Part) / sizeof(T));
+  return each<Part>([&](int i) { return v.lane[which * n + i]; });
+}
+template <class T, int N, int n> Lanes<T, N> replace(Lanes<T, N> v, Lanes<T, n> part, int which) {
+  return each<Lanes<T, N>>([&](int i) { return i / n == which ? part.lane[i % n] : v.lane[i]; });
+}
+template <class V, class Part> V widened(Part part) {  // the rest is undefined: here what a test would notice
+  V v;
+  std::memset(&v, 0xff, sizeof v);
+  std::memcpy(&v, &part, sizeof part);
+  return v;
+}
+
 template <class T, int N> T reduce(Lanes<T, N> a, T (*f)(T, T)) {
   for (int n = N / 2; n > 0; n /= 2)
     for (int i = 0; i < n; ++i) a.lane[i] = f(a.lane[i], a.lane[i + n]);
@@ -113,6 +131,15 @@ inline __m512d _mm512_mask_loadu_pd(__m512d fill, __mmask8 m, const double* p) {
 inline void _mm512_mask_storeu_ps(float* p, __mmask16 m, __m512 v) { for (int i = 0; i < 16; ++i) if (m >> i & 1) p[i] = v.lane[i]; }
 inline void _mm512_mask_storeu_pd(double* p, __mmask8 m, __m512d v) { for (int i = 0; i < 8; ++i) if (m >> i & 1) p[i] = v.lane[i]; }
 
+inline __m128 _mm_loadu_ps(const float* p) { __m128 v; std::memcpy(&v, p, sizeof v); return v; }
+inline __m128d _mm_loadu_pd(const double* p) { __m128d v; std::memcpy(&v, p, sizeof v); return v; }
+inline __m128i _mm_loadl_epi64(const __m128i* p) { __m128i v{}; std::memcpy(&v, p, 8); return v; }
+inline void _mm_storeu_ps(float* p, __m128 v) { std::memcpy(p, &v, sizeof v); }
+inline void _mm_storeu_pd(double* p, __m128d v) { std::memcpy(p, &v, sizeof v); }
+inline void _mm_storel_epi64(__m128i* p, __m128i v) { std::memcpy(p, &v, 8); }
+inline __m128i _mm_unpacklo_epi64(__m128i a, __m128i b) { return each<__m128i>([&](int i) { return i < 4 ? a.lane[i] : b.lane[i - 4]; }); }
+inline __m128i _mm_unpackhi_epi64(__m128i a, __m128i b) { return each<__m128i>([&](int i) { return i < 4 ? a.lane[i + 4] : b.lane[i]; }); }
+
 inline __mmask16 _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate) { return emulated::compare<__mmask16>(a, b, predicate); }
 inline __mmask8 _mm512_cmp_pd_mask(__m512d a, __m512d b, int predicate) { return emulated::compare<__mmask8>(a, b, predicate); }
 inline __m512 _mm512_mask_blend_ps(__mmask16 m, __m512 no, __m512 yes) { return each<__m512>([&](int i) { return m >> i & 1 ? yes.lane[i] : no.lane[i]; }); }
@@ -136,9 +163,18 @@ inline __m512d _mm512_castsi512_pd(__m512i v) { return emulated::bits_as<__m512d
 inline __m512d _mm512_castps_pd(__m512 v) { return emulated::bits_as<__m512d>(v); }
 inline __m512 _mm512_castpd_ps(__m512d v) { return emulated::bits_as<__m512>(v); }
 inline __m256 _mm512_castps512_ps256(__m512 v) { return each<__m256>([&](int i) { return v.lane[i]; }); }
-inline __m512 _mm512_castps256_ps512(__m256 v) { return each<__m512>([&](int i) { return i < 8 ? v.lane[i] : NAN; }); }
-inline __m256 _mm512_extractf32x8_ps(__m512 v, int half) { return each<__m256>([&](int i) { return v.lane[8 * half + i]; }); }
-inline __m512 _mm512_insertf32x8(__m512 v, __m256 part, int half) { return each<__m512>([&](int i) { return i / 8 == half ? part.lane[i % 8] : v.lane[i]; }); }
+inline __m512 _mm512_castps256_ps512(__m256 v) { return emulated::widened<__m512>(v); }
+inline __m256 _mm512_extractf32x8_ps(__m512 v, int half) { return emulated::part<__m256>(v, half); }
+inline __m512 _mm512_insertf32x8(__m512 v, __m256 part, int half) { return emulated::replace(v, part, half); }
+inline __m512 _mm512_castps128_ps512(__m128 v) { return emulated::widened<__m512>(v); }
+inline __m128 _mm512_extractf32x4_ps(__m512 v, int quarter) { return emulated::part<__m128>(v, quarter); }
+inline __m512 _mm512_insertf32x4(__m512 v, __m128 part, int quarter) { return emulated::replace(v, part, quarter); }
+inline __m512d _mm512_castpd128_pd512(__m128d v) { return emulated::widened<__m512d>(v); }
+inline __m128d _mm512_extractf64x2_pd(__m512d v, int quarter) { return emulated::part<__m128d>(v, quarter); }
+inline __m512d _mm512_insertf64x2(__m512d v, __m128d part, int quarter) { return emulated::replace(v, part, quarter); }
+inline __m256i _mm256_castsi128_si256(__m128i v) { return emulated::widened<__m256i>(v); }
+inline __m128i _mm256_extracti128_si256(__m256i v, int half) { return emulated::part<__m128i>(v, half); }
+inline __m256i _mm256_inserti128_si256(__m256i v, __m128i part, int half) { return emulated::replace(v, part, half); }
 
 inline __m512i _mm512_castps_si512(__m512 v) { return emulated::bits_as<__m512i>(v); }
 inline __m512i _mm512_set1_epi32(int32_t x) { return each<__m512i>([&](int) { return x; }); }
