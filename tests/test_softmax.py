@@ -47,6 +47,28 @@ def test_scalar_results_are_numpy_scalars(dtype):
     assert got == dtype(np.log(dtype(4)))
 
 
+# What is plain (contiguous, classes last, no options) is answered by the compiled module, without Python's checks.
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("shape", [(7,), (1, 10), (4, 3, 5), (0, 5), (300, 100), (2, 1)])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_plain_calls_answer_as_any_others(function, shape, dtype):
+    x = cases.rows("ordinary", int(np.prod(shape[:-1])), shape[-1], dtype).reshape(shape)
+    got, general = function(x), function(x, (len(shape) - 1,))
+    assert type(got) is type(general)
+    assert got.dtype == general.dtype
+    np.testing.assert_array_equal(got, general)
+    if function is not mf.logsumexp:
+        out, same = np.full_like(x, 7), x.copy()
+        assert function(x, out=out) is out
+        assert function(same, out=same) is same
+        np.testing.assert_array_equal(out, general)
+        np.testing.assert_array_equal(same, general)
+        read_only = np.zeros_like(x)
+        read_only.flags.writeable = False
+        with pytest.raises(ValueError, match="out: "):
+            function(x, out=read_only)
+
+
 # Every way in which rows may lie in memory: the class axis last or not, steps, reversed, broadcast, Fortran order.
 LAYOUTS = {
     "last": lambda x: (x, -1),

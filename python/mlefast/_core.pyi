@@ -47,6 +47,9 @@ def plain_cross_entropy(
 ) -> Any:
     """The loss, or (loss, gradient), of plain arguments; None for any others."""
 
+def plain_rows(task: int, x: object, out: object, /) -> Any:
+    """The result of a task of TASKS without a target, of plain arguments; None for any others."""
+
 def exp(x: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
     """exp(x) for x <= 0, by the current instruction set."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from mlefast._arguments import FloatArray, as_axes, as_logits, as_out, as_positive, check_classes, compute_dtype
 from mlefast._backends import backend_of, device_functions_of
+from mlefast._core import TASKS, plain_rows
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -123,6 +124,10 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     >>> float(mf.logsumexp([1000.0, 1000.0]))
     1000.6931471805599
     """
+    if type(axis) is int and axis == -1 and keepdims is False:
+        plain = plain_rows(TASKS["logsumexp"], x, None)
+        if plain is not None:
+            return plain
     on_device = device_functions_of(x)
     if on_device is not None:
         return on_device.logsumexp(x, axis, keepdims)
@@ -140,6 +145,10 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
 
 
 def _distribution(task: str, x: Any, axis: int | Sequence[int] | None, temperature: Any, out: Any) -> Any:
+    if type(axis) is int and axis == -1 and type(temperature) is float and temperature == 1.0:
+        plain = plain_rows(TASKS[task], x, out)
+        if plain is not None:
+            return plain
     on_device = device_functions_of(x)
     if on_device is not None:
         return on_device.softmax(task, x, axis, as_positive(temperature, "temperature"), out)

@@ -258,10 +258,10 @@ template <class... Loss> py::dict list_losses(rules::List<Loss...>) {
   return index;
 }
 
-// The call that is made most often, and on the smallest arrays: C-contiguous logits with the classes last, contiguous
-// targets of int64 or int32, no weights, the reduction "mean" or "sum". Its arguments are checked in a few comparisons,
-// without pybind11's dispatch; whatever is not plain is answered with None, for Python to look at closely and to say
-// what is wrong.
+// The calls that are made most often, and on the smallest arrays: C-contiguous logits of float32 or float64 with the
+// classes last; contiguous targets of int64 or int32, no weights, the reduction "mean" or "sum". Their arguments are
+// checked in a few comparisons, without pybind11's dispatch; whatever is not plain is answered with None, for Python to
+// look at closely and to say what is wrong.
 struct PlainArray {
   const py::detail::PyArray_Proxy* array = nullptr;
   int type = -1;
@@ -285,13 +285,53 @@ struct PlainArray {
     if (type != other.type || array->nd != other.array->nd) return false;
     if (!(array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)) return false;
     if (!std::equal(array->dimensions, array->dimensions + array->nd, other.array->dimensions)) return false;
-    const int64_t bytes = size() * (type == py::dtype::num_of<double>() ? 8 : 4);  // logits are float32 or float64
+    const int64_t bytes = size() * (is_float64() ? 8 : 4);  // logits are float32 or float64
     return array->data == other.array->data || array->data + bytes <= other.array->data ||
            other.array->data + bytes <= array->data;
   }
+  bool is_float32() const { return type == py::dtype::num_of<float>(); }
+  bool is_float64() const { return type == py::dtype::num_of<double>(); }
   bool is_int64() const { return type == py::dtype::num_of<int64_t>(); }
   bool is_int32() const { return type == py::dtype::num_of<int32_t>(); }
+  bool is_logits() const {
+    return (is_float32() || is_float64()) && array->nd > 0 && array->dimensions[array->nd - 1] > 0;
+  }
+  int64_t classes() const { return array->dimensions[array->nd - 1]; }
+  int64_t rows() const { return size() / classes(); }
+  std::vector<py::ssize_t> shape(int dimensions) const { return {array->dimensions, array->dimensions + dimensions}; }
 };
+
+template <class T> Call<T> plain_call(const PlainArray& logits) {
+  Call<T> call{};
+  call.x = reinterpret_cast<const T*>(logits.array->data);
+  call.classes = logits.classes(), call.x_class = call.out_class = 1;
+  call.axes.add({logits.rows(), call.classes, call.classes});
+  return call;
+}
+
+// The given output, or a new array.
+template <class T> py::object plain_output(const PlainArray& logits, PyObject* given, Call<T>& call) {
+  if (given) {
+    call.out = reinterpret_cast<T*>(py::detail::array_proxy(given)->data);
+    return py::reinterpret_borrow<py::object>(given);
+  }
+  py::array_t<T> made(logits.shape(logits.array->nd));
+  call.out = made.mutable_data();
+  return std::move(made);
+}
+
+// Small calls are sooner done than the lock is given away and taken back.
+template <class Compute> auto plain_compute(const PlainArray& logits, const Compute& compute) {
+  if (logits.size() < 4096) return compute();
+  py::gil_scoped_release without_gil;
+  return compute();
+}
+
+template <class T> PyObject* scalar_of(double value) {
+  static PyObject* const scalar_type = py::object(py::dtype::of<T>().attr("type")).release().ptr();
+  const auto number = py::reinterpret_steal<py::object>(PyFloat_FromDouble(value));
+  return PyObject_CallOneArg(scalar_type, number.ptr());
+}
 
 template <class T>
 PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& target, int64_t ignore_index, bool mean,
@@ -303,61 +343,49 @@ PyObject* plain_cross_entropy_of(const PlainArray& logits, const PlainArray& tar
         tasks.begin());
   };
   static const int value_task = task_named("cross_entropy"), gradient_task = task_named("cross_entropy_and_grad");
-  static PyObject* const scalar_type = py::object(py::dtype::of<T>().attr("type")).release().ptr();
 
-  const auto* x = logits.array;
-  const int64_t classes = x->dimensions[x->nd - 1], rows = logits.size() / classes;
   const int bytes = target.is_int64() ? 8 : 4;
   double total = 0;
-  py::object out;
-  Call<T> call{};
-  if (given_out) {
-    call.out = reinterpret_cast<T*>(py::detail::array_proxy(given_out)->data);
-    out = py::reinterpret_borrow<py::object>(given_out);
-  } else if (gradient) {
-    py::array_t<T> made(std::vector<py::ssize_t>(x->dimensions, x->dimensions + x->nd));
-    call.out = made.mutable_data();
-    out = std::move(made);
-  }
-  const auto compute = [&] {
-    const auto targets = check_targets<T>(target.array->data, bytes, true, rows, classes, ignore_index, nullptr);
+  auto call = plain_call<T>(logits);
+  const py::object out = gradient ? plain_output(logits, given_out, call) : py::object();
+  const bool valid = plain_compute(logits, [&] {
+    const auto targets =
+        check_targets<T>(target.array->data, bytes, true, logits.rows(), call.classes, ignore_index, nullptr);
     if (targets.first_wrong >= 0) return false;
     if (denominator == 0) denominator = mean ? static_cast<double>(targets.count) : 1;
-    call.x = reinterpret_cast<const T*>(x->data);
-    call.classes = classes, call.x_class = call.out_class = 1;
-    call.axes.add({rows, classes, classes});
     call.target = target.array->data, call.target_bytes = bytes, call.target_signed = true;
     call.ignore_index = ignore_index;
     call.scale = 1 / denominator;
     total = run_task(current_set(), gradient ? gradient_task : value_task, call);
     return true;
-  };
-  bool valid;
-  if (rows * classes < 4096) {  // sooner done than the lock is given away and taken back
-    valid = compute();
-  } else {
-    py::gil_scoped_release without_gil;
-    valid = compute();
-  }
+  });
   if (!valid) Py_RETURN_NONE;
-  const auto number = py::reinterpret_steal<py::object>(PyFloat_FromDouble(total / denominator));
-  auto loss = py::reinterpret_steal<py::object>(PyObject_CallOneArg(scalar_type, number.ptr()));
+  auto loss = py::reinterpret_steal<py::object>(scalar_of<T>(total / denominator));
   if (!loss || !gradient) return loss.release().ptr();
-  return py::make_tuple(std::move(loss), std::move(out)).release().ptr();
+  return py::make_tuple(std::move(loss), out).release().ptr();
+}
+
+template <class F> PyObject* with_python_errors(const F& f) {
+  try {
+    return f();
+  } catch (const py::error_already_set& error) {
+    py::error_already_set(error).restore();
+  } catch (const std::invalid_argument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_MemoryError, error.what());
+  }
+  return nullptr;
 }
 
 // plain_cross_entropy(logits, target, ignore_index, reduction, denominator, gradient, out)
 PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
-  try {
+  return with_python_errors([=]() -> PyObject* {
     if (n != 7 || !PyLong_CheckExact(args[2]) || !PyUnicode_CheckExact(args[3])) Py_RETURN_NONE;
     const PlainArray logits(args[0]), target(args[1]);
-    const bool is_float = logits.type == py::dtype::num_of<float>();
-    if (!(is_float || logits.type == py::dtype::num_of<double>()) || !(target.is_int64() || target.is_int32()))
-      Py_RETURN_NONE;
+    if (!logits.is_logits() || !(target.is_int64() || target.is_int32())) Py_RETURN_NONE;
     const auto *x = logits.array, *y = target.array;
-    if (x->nd < 1 || y->nd != x->nd - 1 || x->dimensions[x->nd - 1] == 0) Py_RETURN_NONE;
-    for (int d = 0; d < y->nd; ++d)
-      if (x->dimensions[d] != y->dimensions[d]) Py_RETURN_NONE;
+    if (y->nd != x->nd - 1 || !std::equal(y->dimensions, y->dimensions + y->nd, x->dimensions)) Py_RETURN_NONE;
     int overflow = 0;
     const int64_t ignore_index = PyLong_AsLongLongAndOverflow(args[2], &overflow);
     const bool mean = PyUnicode_CompareWithASCIIString(args[3], "mean") == 0;
@@ -367,14 +395,42 @@ PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
     const bool gradient = args[5] == Py_True;
     PyObject* const out = args[6] == Py_None ? nullptr : args[6];
     if (out && !PlainArray(out).replaces(logits)) Py_RETURN_NONE;
-    const auto compute = is_float ? plain_cross_entropy_of<float> : plain_cross_entropy_of<double>;
+    const auto compute = logits.is_float32() ? plain_cross_entropy_of<float> : plain_cross_entropy_of<double>;
     return compute(logits, target, ignore_index, mean, denominator, gradient, out);
-  } catch (const py::error_already_set& error) {
-    py::error_already_set(error).restore();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_MemoryError, error.what());
+  });
+}
+
+template <class T> PyObject* plain_rows_of(int task, const TaskInfo& info, const PlainArray& logits, PyObject* given) {
+  auto call = plain_call<T>(logits);
+  call.scale = 1, call.ignore_index = -1;
+  py::object result;
+  T single = 0;
+  const int dimensions = logits.array->nd - 1;
+  if (info.has_output) {
+    result = plain_output(logits, given, call);
+  } else if (dimensions == 0) {
+    call.value = &single;
+  } else {
+    py::array_t<T> made(logits.shape(dimensions));
+    call.value = made.mutable_data();
+    result = std::move(made);
   }
-  return nullptr;
+  plain_compute(logits, [&] { return run_task(current_set(), task, call); });
+  return result ? result.release().ptr() : scalar_of<T>(static_cast<double>(single));
+}
+
+// plain_rows(task, x, out): a task without a target
+PyObject* plain_rows(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return with_python_errors([=]() -> PyObject* {
+    static const auto tasks = list_tasks(rules::Tasks{});
+    const int64_t task = n == 3 && PyLong_CheckExact(args[0]) ? PyLong_AsLongLong(args[0]) : -1;
+    require(task >= 0 && task < rules::Tasks::size && !tasks[static_cast<size_t>(task)].has_target, "task");
+    const PlainArray logits(args[1]);
+    PyObject* const out = args[2] == Py_None ? nullptr : args[2];
+    if (!logits.is_logits() || (out && !PlainArray(out).replaces(logits))) Py_RETURN_NONE;
+    const auto compute = logits.is_float32() ? plain_rows_of<float> : plain_rows_of<double>;
+    return compute(static_cast<int>(task), tasks[static_cast<size_t>(task)], logits, out);
+  });
 }
 
 template <class T> double run_limit_typed(const std::string& method, const py::array& x, const MaybeArray& out) {
@@ -433,6 +489,8 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
   static PyMethodDef plain[] = {
       {"plain_cross_entropy", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&plain_cross_entropy)),
        METH_FASTCALL, "The loss, or (loss, gradient), of plain arguments; None for any others."},
+      {"plain_rows", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&plain_rows)), METH_FASTCALL,
+       "The result of a task of TASKS without a target, of plain arguments; None for any others."},
       {nullptr, nullptr, 0, nullptr}};
   if (PyModule_AddFunctions(m.ptr(), plain) != 0) throw py::error_already_set();
   m.def(
