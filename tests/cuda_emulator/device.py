@@ -11,7 +11,7 @@ from typing import Any
 import mlefast
 import numpy as np
 from cuda_emulator.emulator import HERE, EmulatorError, Module, Schedule, Traffic
-from mlefast import _backends, losses
+from mlefast import _backends, _core
 from mlefast._backends.device_functions import DeviceFunctions
 
 KERNELS = ("mlefast_rows", "mlefast_scan", "mlefast_terms")
@@ -86,18 +86,22 @@ _chosen = threading.local()  # tests run several devices at once
 
 def _divert() -> None:
     """Send this thread's calls to the device that it has chosen, if any, in every module that looks for one."""
-    plain, look_up = losses.plain_cross_entropy, _backends.device_functions_of
+    look_up = _backends.device_functions_of
 
     def functions_of(x: object) -> Any:
         return getattr(_chosen, "functions", None) or look_up(x)
 
-    def plain_unless_chosen(*arguments: Any) -> Any:
-        return None if getattr(_chosen, "functions", None) else plain(*arguments)
+    def unless_chosen(plain: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: None if getattr(_chosen, "functions", None) else plain(*arguments)
 
-    losses.plain_cross_entropy = plain_unless_chosen
+    diverted = {"device_functions_of": functions_of}
+    for name in ("plain_cross_entropy", "plain_rows"):  # they would take the arrays for the host's
+        diverted[name] = unless_chosen(getattr(_core, name))
     for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("mlefast.") and hasattr(module, "device_functions_of"):
-            module.device_functions_of = functions_of
+        if not getattr(module, "__name__", "").startswith("mlefast.") or module is _core:
+            continue
+        for name in diverted.keys() & vars(module).keys():
+            setattr(module, name, diverted[name])
 
 
 _divert()
