@@ -158,6 +158,8 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
         for (int q = 0; q < some; ++q) {
           row[q] = r + q < n ? r + q : n - 1;
           v[q] = Ops::load(x + row[q] * x_row + c) - Ops::set(against[row[q]]);
+          // With an output, in cache, the prefetches of the steps alone were quicker by 15 %.
+          if (emit == rules::Emit::nothing) prefetch(x + row[q] * x_row + c, rows * x_row * int64_t(sizeof(S)));
         }
         Ops::exp_scaled(v);
         for (int q = 0; q < some; ++q) {
