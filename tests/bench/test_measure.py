@@ -62,10 +62,10 @@ def test_contestants_alternate():
         assert each.calls == 1
 
 
-def test_warm_samples_follow_an_untimed_call():
+def test_warm_samples_follow_untimed_calls():
     stage = Stage()
     stage.measure([stage.contestant(name, 10 * MS) for name in "AB"], warm=True)
-    assert stage.log[5:] == ["rest", "A", "A", "rest", "B", "B"] * 4
+    assert stage.log[5:] == ["rest", *5 * "A", "rest", *5 * "B"] * 4
 
 
 def test_short_calls_are_repeated():

@@ -20,6 +20,7 @@ from typing import Any
 
 _SAMPLE_NS = 200_000  # the least time of a sample that may have several calls
 _MOST_CALLS = 1000
+_WARMING_CALLS = 4
 _WAKING_NS = 5_000_000  # samples shorter than this would show how long sleeping threads take to wake
 _REST_SECONDS, _MOST_RESTS = 0.001, 60
 
@@ -87,8 +88,10 @@ def measure(
     sets : int
         How many sets of arrays there are; each call takes the next one.
     warm : bool
-        Whether each sample is preceded by an untimed call, which brings the arrays into the caches. Short samples are
-        in any case, for the sake of their threads; the next set of arrays is then timed.
+        Whether each sample is preceded by untimed calls, which bring the arrays into the caches. One is not enough: the
+        contestant before may have written past the caches, and shared ones keep what is used more than once. (On a
+        Xeon, the second call after a streamed copy took 1.5 times as long as the fifth.) Short samples of cold arrays
+        are preceded by one call, for the sake of their threads; the next set of arrays is then timed.
     rounds : int
         The most samples of each contestant.
     seconds : float
@@ -115,20 +118,21 @@ def measure(
         (
             each,
             result,
-            _period(result.calls * duration * (1 + warm) + resting, rounds, share, min(each.least, rounds)),
-            warm or result.calls * duration * 1e9 < _WAKING_NS,
+            _period((untimed + result.calls) * duration + resting, rounds, share, min(each.least, rounds)),
+            untimed,
         )
         for each, (result, duration) in zip(contestants, results)
+        for untimed in [_WARMING_CALLS if warm else int(result.calls * duration * 1e9 < _WAKING_NS)]
     ]
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         for number in range(rounds):
-            for contestant, result, period, wake in running:
+            for contestant, result, period, untimed in running:
                 if number % period == 0 and result.error is None:
                     settle()
-                    _sample(turn, contestant, result, number, wake)
+                    _sample(turn, contestant, result, number, untimed)
     finally:
         if collecting:
             gc.enable()
@@ -183,12 +187,11 @@ def _period(duration: float, rounds: int, share: float, least: int) -> int:
     return max(1, min(wanted, longest))
 
 
-def _sample(turn: _Turns, contestant: Contestant, result: Samples, number: int, wake: bool) -> None:
+def _sample(turn: _Turns, contestant: Contestant, result: Samples, number: int, untimed: int) -> None:
     try:
         if contestant.begin:
             contestant.begin()
-        if wake:
-            _timed(turn, contestant, 1)
+        _timed(turn, contestant, untimed)
         calls, nanoseconds = _timed(turn, contestant, result.calls)
     except Exception as error:
         result.error = " ".join(f"{type(error).__name__}: {error}".split())[:300]
