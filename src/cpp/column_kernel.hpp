@@ -161,54 +161,82 @@ MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, 
   });
 }
 
-// Rows that are brought into that form by a `Mover`, W vectors of them at a time, from row r on; the row it got to.
-template <class Ops, class Task, class Mover, int W, class S>
-MLEFAST_FN int64_t run_moved(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
+// Rows that are transposed into that form, W vectors of them at a time, from row r on; the row it got to.
+template <class Ops, class Task, int W, class S>
+MLEFAST_FN int64_t run_transposed(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
   using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, false>>;
-  constexpr bool transposes = std::is_same_v<Mover, Transposer<Ops>>;
+  using Mover = Transposer<Ops>;
   constexpr int lanes = Ops::lanes;
-  const int64_t x_row = transposes ? run.x_row : 1, x_other = transposes ? run.x_row : run.x_class;
-  const int64_t out_row = transposes ? run.out_row : 1, out_other = transposes ? run.out_row : run.out_class;
   return for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     const int64_t part = W > 1 ? lanes : n;
     const auto beyond = [&](int64_t row, int w) {  // elements, of rows that follow without a gap
       return row == run.classes ? (run.rows - first - w * lanes - part) * run.classes : 0;
     };
     Tile tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n);
-    // Transposed rows without gaps are one stretch of memory, which the processor does not see in the order of access.
-    const auto stream = [&](const S* array, int64_t from, int64_t row, int64_t other) {
-      const int64_t step = !transposes ? other : row == run.classes ? int64_t(Tile::rows) : 0;
+    // Rows without gaps are one stretch of memory, which the processor does not see in the order of access.
+    const auto stream = [&](const S* array, int64_t from, int64_t row) {
+      const int64_t step = row == run.classes ? int64_t(Tile::rows) : 0;
       return Stream{array ? array + from * row : array, step * int64_t(sizeof(S))};
     };
-    tile.set_streams(stream(run.x, first + Tile::rows, x_row, x_other), stream(run.out, first, out_row, out_other));
+    tile.set_streams(stream(run.x, first + Tile::rows, run.x_row), stream(run.out, first, run.out_row));
     tile.read_targets(run, first);
     for (int w = 0; w < W; ++w)
-      tile.set_maximum(w, Mover::gather(run.x + (first + w * lanes) * x_row, x_other, part, run.classes,
-                                        beyond(x_row, w), scratch + w * lanes, Tile::rows));
+      tile.set_maximum(w, Mover::gather(run.x + (first + w * lanes) * run.x_row, run.x_row, part, run.classes,
+                                        beyond(run.x_row, w), scratch + w * lanes, Tile::rows));
     tile.work(run, first, total);
     if constexpr (Tile::writes)
       for (int w = 0; w < W; ++w)
-        Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, beyond(out_row, w),
-                       run.out + (first + w * lanes) * out_row, out_other, [&](auto& v) { tile.finish(w, v); });
+        Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, beyond(run.out_row, w),
+                       run.out + (first + w * lanes) * run.out_row, run.out_row, [&](auto& v) { tile.finish(w, v); });
     tile.write_targets(run, first);
   });
 }
 
-// As many rows at a time as `cache` elements hold.
-template <class Ops, class Task, class Mover, class S>
-MLEFAST_FN void run_moved(const Run<S>& run, int64_t cache, typename Ops::Value* scratch, Sum<Ops>& total) {
-  int64_t r = 0;
-  if (4 * Ops::lanes * run.classes <= cache) r = run_moved<Ops, Task, Mover, 4>(run, r, scratch, total);
-  run_moved<Ops, Task, Mover, 1>(run, r, scratch, total);
+// Rows side by side that are copied into that form, likewise.
+template <class Ops, class Task, int W, class S>
+MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
+  using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, false>>;
+  using Mover = Copier<Ops, W>;
+  constexpr bool can_stream = Tile::writes && W > 1 && Mover::template streams<S>;
+  const bool streams = can_stream && run.streams;
+  char* const carry = reinterpret_cast<char*>(scratch + Tile::rows * run.classes);
+  const auto stream = [](const S* array, int64_t stride) { return Stream{array, stride * int64_t(sizeof(S))}; };
+  r = for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+    Tile tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n);
+    typename Ops::Vec max[W];
+    S* out = Tile::writes ? run.out + first : nullptr;
+    tile.set_streams(stream(run.x + first + Tile::rows, run.x_class),
+                     streams ? Stream{scratch, 0} : stream(out, run.out_class));
+    tile.read_targets(run, first);
+    Mover::gather(run.x + first, run.x_class, n, run.classes, scratch, max);
+    for (int w = 0; w < W; ++w) tile.set_maximum(w, max[w]);
+    tile.work(run, first, total);
+    if constexpr (can_stream)
+      if (streams) {
+        tile.place_targets();
+        Mover::stream(scratch, run.classes, out, run.out_class, first == 0, run.rows - first < 2 * Tile::rows, carry,
+                      [&](int64_t c, auto& v) { tile.finish_class(c, v); });
+        return;
+      }
+    if constexpr (Tile::writes)
+      Mover::scatter(scratch, n, run.classes, out, run.out_class, [&](int64_t, auto& v) { tile.finish_rows(v); });
+    tile.write_targets(run, first);
+  });
+  if (streams) settle_lines();
+  return r;
 }
 
-// Rows that are neighbours in memory, class by class.
+// Rows that are neighbours in memory, class by class; as many at a time as scratch holds, where there is one.
 template <class Ops, class Task, class S> void run_columns(const Run<S>& run, typename Ops::Value* scratch) {
   Sum<Ops> total;
-  if (is_half<S> || scratch)
-    run_moved<Ops, Task, Copier<Ops>>(run, staged_columns<typename Ops::Value>, scratch, total);
-  else if constexpr (!is_half<S>)
+  int64_t r = 0;
+  if (is_half<S> || scratch) {
+    if (4 * Ops::lanes * run.classes <= staged_columns<typename Ops::Value>)
+      r = run_staged<Ops, Task, 4>(run, r, scratch, total);
+    run_staged<Ops, Task, 1>(run, r, scratch, total);
+  } else if constexpr (!is_half<S>) {
     run_in_place<Ops, Task, 1>(run, run_in_place<Ops, Task, 4>(run, 0, total), total);
+  }
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

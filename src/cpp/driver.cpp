@@ -10,7 +10,8 @@ namespace mlefast {
 namespace {
 
 constexpr int64_t target_chunk = 65536;
-constexpr int64_t cached_bytes = 1 << 22;  // more than these are taken to come from memory
+constexpr int64_t cached_bytes = 1 << 22;    // more than these are taken to come from memory
+constexpr int64_t streamed_bytes = 1 << 24;  // an output of more than these is not left in a cache for who reads it
 
 template <class S> class Driver {
   using T = ValueOf<S>;
@@ -86,13 +87,15 @@ template <class S> class Driver {
   // classes: each is visited once, not three times, and asked for in time. (Measured from 4 MB on: a quarter less with
   // a gradient.)
   bool stages_columns() const {
-    const bool from_memory = outer * inner * call.classes * int64_t(sizeof(S)) > cached_bytes;
-    return is_half<S> || (from_memory && 4 * set.lanes * call.classes <= staged_columns<T>);
+    return is_half<S> || (bytes() > cached_bytes && 4 * set.lanes * call.classes <= staged_columns<T>);
   }
+  bool streams_output() const { return bytes() > streamed_bytes && call.out && call.out != call.x; }
+  int64_t bytes() const { return outer * inner * call.classes * int64_t(sizeof(S)); }
   int64_t scratch_of(Form f) const {
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
     if (f == Form::packed) return few_classes() ? std::max<int64_t>(4 * tile, 16 * set.lanes) : 0;
-    if (f == Form::columns) return !stages_columns() ? 0 : 4 * tile <= staged_columns<T> ? 4 * tile : tile;
+    const int64_t carried = streams_output() ? call.classes * line : 0;
+    if (f == Form::columns) return !stages_columns() ? 0 : 4 * tile <= staged_columns<T> ? 4 * tile + carried : tile;
     return f == Form::rows ? blocks() + (kernel.staged ? call.classes : 0) : 0;
   }
 
@@ -150,6 +153,7 @@ template <class S> class Driver {
     run.upstream = call.upstream ? call.upstream + position : nullptr;
     run.scale = call.scale;
     run.value = call.value ? call.value + position : nullptr;
+    run.streams = streams_output();
     return run;
   }
 

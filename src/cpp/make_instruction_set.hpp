@@ -21,10 +21,13 @@ template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typ
   using T = typename Ops::Value;
   constexpr int lanes = Ops::lanes;
   Sum<Ops> total;
-  if (fits_packed<T>(run.classes, lanes) && (run.classes < strips_from<Ops>() || !fits_strip<T>(run.classes, lanes)))
-    run_moved<Ops, Task, Transposer<Ops>>(run, packed_tile<T>, scratch, total);
-  else
+  if (fits_packed<T>(run.classes, lanes) && (run.classes < strips_from<Ops>() || !fits_strip<T>(run.classes, lanes))) {
+    int64_t r = 0;
+    if (4 * lanes * run.classes <= packed_tile<T>) r = run_transposed<Ops, Task, 4>(run, r, scratch, total);
+    run_transposed<Ops, Task, 1>(run, r, scratch, total);
+  } else {
     run_strips<Ops, Task>(run, scratch, total);
+  }
   if (Task::has_value && run.total) *run.total = total.total();
 }
 

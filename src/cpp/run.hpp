@@ -17,6 +17,7 @@ template <class S> struct Run {
   int64_t x_row, x_class;  // strides, in elements
   S* out;                  // the output array, or null; may be x itself with x's strides
   int64_t out_row, out_class;
+  bool streams;  // the output is better kept out of the caches: nothing of it is there, and it would not fit
 
   const int64_t* target;  // a class for each row, or null
   int64_t ignore_index;   // a row with this target has loss and gradient 0, whatever its logits hold

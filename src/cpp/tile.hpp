@@ -77,6 +77,25 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
     Last::apply([&](int) -> const Last& { return last[w]; }, v);
   }
+  // A class of all rows,
+  MLEFAST_FN void finish_rows(Vec (&v)[W]) const {
+    Last::apply([&](int w) -> const Last& { return last[w]; }, v);
+  }
+  // and with the targets' entries among them, once they are placed: instead of `write_targets`. T must count so far.
+  MLEFAST_FN void finish_class(int64_t c, Vec (&v)[W]) const {
+    finish_rows(v);
+    if constexpr (Task::has_target)
+      for (int w = 0; w < W; ++w) v[w] = Ops::select(Ops::equal(place[w], Ops::set(static_cast<T>(c))), entry[w], v[w]);
+  }
+  void place_targets() {
+    if constexpr (Task::has_target)
+      for (int w = 0; w < W; ++w) {
+        T classes_of[lanes];
+        for (int i = 0; i < lanes; ++i) classes_of[i] = static_cast<T>(index[w * lanes + i]);
+        place[w] = Ops::load(classes_of);
+        entry[w] = Task::at_target(state[w], logit[w], last[w].factor());
+      }
+  }
   void finish() const {
     if constexpr (writes) Passes::finish(last);
   }
@@ -180,6 +199,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   T weight[rows], factor[rows];
   T active[rows];  // 0 where the row is ignored or the lane empty, else 1
   Vec logit[W], scale[W];
+  Vec place[W], entry[W];  // the target as a T, and what is written there
   Last last[W];
   bool plain;  // no row is ignored, no lane empty
 };

@@ -1,7 +1,13 @@
 // Small tools that the kernels share: sums that do not lose digits, the scaling of stored exponentials, prefetches.
 #pragma once
 
+#include <cstring>
+
 #include "math.hpp"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace mlefast {
 
@@ -131,6 +137,24 @@ MLEFAST_FN void prefetch(const void* base, int64_t bytes_ahead) {
 }
 MLEFAST_FN void prefetch_to_write(const void* base, int64_t bytes_ahead) {
   __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(base) + bytes_ahead), 1, 2);
+}
+
+// Stores to memory that is neither read first nor kept in a cache, where the processor has them.
+inline constexpr int64_t cache_line = 64;
+
+MLEFAST_FN void stream_line(void* to, const void* from) {
+#ifdef __SSE2__
+  for (int i = 0; i < 4; ++i)
+    _mm_stream_si128(static_cast<__m128i*>(to) + i, _mm_loadu_si128(static_cast<const __m128i*>(from) + i));
+#else
+  std::memcpy(to, from, cache_line);
+#endif
+}
+// Orders them before whatever tells other threads that they are done.
+MLEFAST_FN void settle_lines() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
 }
 
 }  // namespace mlefast
