@@ -108,7 +108,7 @@ template <class T> MLEFAST_FN bool is_short(int64_t classes, int lanes) {
 }
 
 // Rows that lie class by class may be worked on in a copy (those of halves always are), of four vectors of rows if
-// these fit into the second-level cache.
+// these fit into the second-level cache. If their output is streamed, a cache line for each class follows the copy.
 template <class T> inline constexpr int64_t staged_columns = 262144 / sizeof(T);
 
 template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratch);
