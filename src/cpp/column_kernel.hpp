@@ -213,9 +213,9 @@ MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value*
     tile.work(run, first, total);
     if constexpr (can_stream)
       if (streams) {
-        tile.place_targets();
+        const typename Tile::Placed placed = tile.placed_targets();
         Mover::stream(scratch, run.classes, out, run.out_class, first == 0, run.rows - first < 2 * Tile::rows, carry,
-                      [&](int64_t c, auto& v) { tile.finish_class(c, v); });
+                      [&](int64_t c, auto& v) { tile.finish_class(placed, c, v); });
         return;
       }
     if constexpr (Tile::writes)

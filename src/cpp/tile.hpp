@@ -82,19 +82,26 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
     Last::apply([&](int w) -> const Last& { return last[w]; }, v);
   }
   // and with the targets' entries among them, once they are placed: instead of `write_targets`. T must count so far.
-  MLEFAST_FN void finish_class(int64_t c, Vec (&v)[W]) const {
+  struct Placed {
+    Vec place[W], entry[W];  // the target as a T, and what is written there
+  };
+  MLEFAST_FN void finish_class(const Placed& placed, int64_t c, Vec (&v)[W]) const {
     finish_rows(v);
-    if constexpr (Task::has_target)
-      for (int w = 0; w < W; ++w) v[w] = Ops::select(Ops::equal(place[w], Ops::set(static_cast<T>(c))), entry[w], v[w]);
+    if constexpr (Task::has_target) {
+      const Vec here = Ops::set(static_cast<T>(c));
+      for (int w = 0; w < W; ++w) v[w] = Ops::select(Ops::equal(placed.place[w], here), placed.entry[w], v[w]);
+    }
   }
-  void place_targets() {
+  MLEFAST_FN Placed placed_targets() const {
+    Placed placed;
     if constexpr (Task::has_target)
       for (int w = 0; w < W; ++w) {
         T classes_of[lanes];
         for (int i = 0; i < lanes; ++i) classes_of[i] = static_cast<T>(index[w * lanes + i]);
-        place[w] = Ops::load(classes_of);
-        entry[w] = Task::at_target(state[w], logit[w], last[w].factor());
+        placed.place[w] = Ops::load(classes_of);
+        placed.entry[w] = Task::at_target(state[w], logit[w], last[w].factor());
       }
+    return placed;
   }
   void finish() const {
     if constexpr (writes) Passes::finish(last);
@@ -199,7 +206,6 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   T weight[rows], factor[rows];
   T active[rows];  // 0 where the row is ignored or the lane empty, else 1
   Vec logit[W], scale[W];
-  Vec place[W], entry[W];  // the target as a T, and what is written there
   Last last[W];
   bool plain;  // no row is ignored, no lane empty
 };

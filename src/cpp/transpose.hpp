@@ -21,8 +21,8 @@ template <class Ops> class Transposer {
   // Lanes beyond `rows`, which is at most their number, are set to 0. `beyond` is the number of elements behind the
   // last row that are the run's as well. If classes are fewer than `columns`, scratch must have room for so many.
   template <class S>
-  static Vec gather(const S* x, int64_t x_row, int64_t rows, int64_t classes, int64_t beyond, T* scratch,
-                    int64_t stride) {
+  static MLEFAST_FN Vec gather(const S* x, int64_t x_row, int64_t rows, int64_t classes, int64_t beyond, T* scratch,
+                               int64_t stride) {
     if (rows < lanes || classes + beyond < columns) {
       S copy[room];
       for (int64_t i = 0; i < lanes; ++i)
