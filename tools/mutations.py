@@ -31,7 +31,8 @@ class Mutation(NamedTuple):
 
 
 STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
-ROWS, RUN = "src/cpp/row_kernel.hpp", "src/cpp/run.hpp"
+ROWS, RUN, PIVOT = "src/cpp/row_kernel.hpp", "src/cpp/run.hpp", "src/cpp/pivot.hpp"
+ROWS_TESTS = ["tests/test_rows.py", "tests/test_kernels.py"]
 STRIPS, TILE = "src/cpp/strip_kernel.hpp", "src/cpp/tile.hpp"
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
@@ -79,9 +80,7 @@ MUTATIONS = [
     Mutation(
         "strips: ignored rows keep their NaN", STRIPS, "if (last[0].wants_all() || wanted[r] != 0) {", "if (true) {"
     ),
-    Mutation(
-        "exp: what is far off stays above 0", MATH, "lowest = -159 * 0x1.62e43p-1f", "lowest = -150 * 0x1.62e43p-1f"
-    ),
+    Mutation("exp: what is far off stays above 0", MATH, "float lowest = -159 * ln2", "float lowest = -150 * ln2"),
     Mutation(
         "linear models: a part is not added",
         LINEAR_MODEL,
@@ -210,17 +209,17 @@ MUTATIONS = [
     Mutation(
         "gradient: the target's entry is not written",
         ROWS,
-        "if (Task::has_target && target.index >= 0)\n",
-        "if (Task::has_target && target.index > 0)\n",
+        "all[till_target] = at_target;",
+        "",
     ),
     Mutation("gradient: the upstream factor is dropped", RUN, "target.scale *= double(run.upstream[row]);", ""),
     Mutation("gradient: the class weight is dropped", RUN, "target.scale *= double(target.weight);", ""),
     Mutation("loss: the class weight is dropped in long rows", ROWS, "loss * Ops::load(weight);", "loss;"),
     Mutation(
         "mask: the guard against -inf - (-inf) in long rows",
-        ROWS,
-        "Ops::set(max == -infinity ? 0 : max)",
-        "Ops::set(max)",
+        PIVOT,
+        "Ops::set(near || max == -infinity ? 0 : max)",
+        "Ops::set(near ? 0 : max)",
     ),
     Mutation(
         "mask: the guard against -inf - (-inf) in short rows",
@@ -235,8 +234,39 @@ MUTATIONS = [
         "sum[w] + Ops::max(winners[w] - Ops::set(1), Ops::set(0))",
         "sum[w]",
     ),
-    Mutation("a block's exponentials keep an old maximum", ROWS, "factor * Double::exp(at - max)", "factor"),
-    Mutation("a sum keeps an old maximum", ROWS, "rebase(sum, max, higher)", "(void)higher"),
+    Mutation("a block's exponentials keep an old pivot", ROWS, "at == pivot ? 1 : pivot.ratio(at)", "1"),
+    Mutation("a sum keeps an old pivot", ROWS, "rebase(sum, next_pivot)", "(void)sum", ROWS_TESTS),
+    Mutation("pivot: the winner's exponential is taken for 1", PIVOT, "if (near && max > -infinity) {", "if (false) {"),
+    Mutation("pivot: log 2 is wrong by a unit", MATH, "ln2 = 0x1.62e43p-1f", "ln2 = 0x1.62e42p-1f", ROWS_TESTS),
+    Mutation("pivot: far rows are taken for near ones", PIVOT, "max <= limit)", "max <= limit * 64)", ROWS_TESTS),
+    Mutation(
+        "pivot: the difference from a far maximum is rounded twice",
+        PIVOT,
+        "from.near ? -from.beyond(max)",
+        "from.near ? double(T(from.multiple * Constants::ln2)) - max",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "writer: a block's rest gets the factor of masked ones",
+        ROWS,
+        "a > -static_cast<T>(__builtin_inf()) && ",
+        "",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "writer: a row's only class has no probability of 1",
+        ROWS,
+        "Rescale<Ops, !has_target>",
+        "Rescale<Ops>",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "writer: both rows wait in one stage",
+        ROWS,
+        "own_stage + (staged && run.lags ? whole_lines<T>(n) : 0)",
+        "own_stage",
+        ROWS_TESTS,
+    ),
     Mutation(
         "denormal results are flushed", VECTORS, "Ops::select(Ops::less(factor, zero), minus_zero - bits, bits)", "zero"
     ),
@@ -246,13 +276,6 @@ MUTATIONS = [
     Mutation("ignored rows get a gradient", ROWS, "if (target.ignored) {", "if (target.ignored && !out) {"),
     Mutation("ignored short rows keep their NaN", TILE, "if (!all) loss = Ops::keep(wanted, loss);", ""),
     Mutation("halves: bfloat16 is cut off", AVX2, "_mm256_set1_epi32(0x7fff)", "_mm256_set1_epi32(0)", HALVES),
-    Mutation(
-        "halves: exponentials wait in a stage that rows share",
-        ROWS,
-        "scratch + (n + block - 1) / block",
-        "scratch",
-        HALVES,
-    ),
     Mutation("halves: rounded to a wrong even number", STORAGE, "0xfff + (magnitude >> 13 & 1)", "0x1000", HALVES),
     Mutation("labels are not checked", NUMPY, "if position >= 0:", "if position > 2**40:"),
     Mutation("labels: one too many is accepted", DRIVER, "if (y < 0 || y >= classes) {", "if (y < 0 || y > classes) {"),

@@ -51,7 +51,7 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
     int64_t c = 0;
     for (; c + at_once <= classes; c += at_once)
       for (int q = 0; q < K; ++q) {
-        if (in_memory) prefetch(logits(c, q), notice * x_class * int64_t(sizeof(T)));
+        if (in_memory) prefetch_far(logits(c, q), notice * x_class * int64_t(sizeof(T)));
         best[q] = Ops::max(best[q], load(logits(c, q)));
       }
     for (; c < classes; ++c) best[0] = Ops::max(best[0], load(logits(c, 0)));
@@ -111,7 +111,7 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
     for (; c + at_once <= end; c += at_once, from += at_once * from_class, to += at_once * to_class) {
       if (W > 1 && !in_memory)
         for (int64_t byte = 0; byte + 64 <= int64_t(rows * sizeof(T)); byte += 64) {
-          prefetch(reads.start, c * reads.step + byte);
+          prefetch_far(reads.start, c * reads.step + byte);
           if (emit != rules::Emit::nothing) prefetch_to_write(writes.start, c * writes.step + byte);
         }
       add<K>(from, from_class, to, to_class, against, sum, count);

@@ -56,7 +56,7 @@ template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
   return {Rows::rows,
           run_packed<Ops, Task, S>,
           run_columns<Ops, Task, S>,
-          needs_stage<Task, S>,
+          Task::emit == rules::Emit::scaled_exp,
           Rows::first_target,
           Rows::scan,
           Rows::settle_parts,

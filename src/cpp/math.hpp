@@ -2,8 +2,8 @@
 //
 // | function   | valid arguments | largest error                | beyond                                       |
 // |------------|-----------------|------------------------------|----------------------------------------------|
-// | exp_scaled | x <= 0          | 1.0 ULP of exp(x) * scale    | exactly 0 at -inf and below `lowest`; NaN -> NaN |
-// | exp        | x <= 0          | 1.0 ULP, subnormals included | the same                                     |
+// | exp_scaled | x <= 8          | 1.0 ULP of exp(x) * scale    | exactly 0 at -inf and below `lowest`; NaN -> NaN |
+// | exp        | x <= 8          | 1.0 ULP, subnormals included | the same                                     |
 // | log1p      | 0 <= x < 2^126  | 1.5 ULP                      | NaN -> NaN                                   |
 // | log        | 0 <= x < 2^126  | 1.5 ULP                      | 0 -> -inf; NaN -> NaN                        |
 //
@@ -22,6 +22,7 @@ template <> struct MathConstants<float> {
   // exp * scale = 2^(n + 32) exp(r), n = round(x / log 2). Adding `magic` = 1.5 * 2^23 + 127 + 32 rounds to an integer
   // in the low mantissa bits, which are those of the power's exponent.
   static constexpr float log2e = 0x1.715476p+0f, magic = 0x1.8p+23f + 127 + 32;
+  static constexpr float ln2 = 0x1.62e43p-1f;
   static constexpr float ln2_hi = 0x1.63p-1f, ln2_lo = -0x1.bd0106p-13f;  // n * ln2_hi is exact: 9 bits times 8
   static constexpr int exp_terms = 5;
   static constexpr float exp_c[exp_terms] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558acp-5f, 0x1.12397ap-7f,
@@ -30,16 +31,18 @@ template <> struct MathConstants<float> {
   // -109.5: an operation that takes or makes one costs 50 ns a vector on Intel processors, twenty times the whole exp.
   static constexpr float scale = 0x1p+32f, unscale = 0x1p-32f, log2_scale = 32;
   // n * log 2 of the n whose power's exponent has no bit set, which makes the product 0.
-  static constexpr float lowest = -159 * 0x1.62e43p-1f;
+  static constexpr float lowest = -159 * ln2;
   static constexpr float smallest = 0x1p-126f;                            // the smallest normal number
   static constexpr float denormals_1 = 0x1p+64f, denormals_2 = 0x1p+53f;  // product 2^149 / scale: see Rescale
   static constexpr float denormals = 0x1p+23f;                            // how many there are
+  static constexpr float rounding_digits = 0x1p+26f;                      // more than the last half unit is behind
   static constexpr int log_terms = 3;
   static constexpr float log_c[log_terms] = {0x1.5555b4p-1f, 0x1.992ac8p-2f, 0x1.36e8ap-2f};
 };
 
 template <> struct MathConstants<double> {
   static constexpr double log2e = 0x1.71547652b82fep+0, magic = 0x1.8p+52 + 1023 + 64;
+  static constexpr double ln2 = 0x1.62e42fefa39efp-1;
   static constexpr double ln2_hi = 0x1.62e42feep-1, ln2_lo = 0x1.a39ef35793c76p-33;  // 31 bits times 11
   static constexpr int exp_terms = 10;
   static constexpr double exp_c[exp_terms] = {0x1.000000000000ap-1,  0x1.5555555555508p-3,  0x1.55555555506f4p-5,
@@ -47,10 +50,11 @@ template <> struct MathConstants<double> {
                                               0x1.a019998e2c637p-16, 0x1.71df04eb4f1f6p-19, 0x1.28add07b1165dp-22,
                                               0x1.adafe332c0168p-26};
   static constexpr double scale = 0x1p+64, unscale = 0x1p-64, log2_scale = 64;
-  static constexpr double lowest = -1087 * 0x1.62e42fefa39efp-1;
+  static constexpr double lowest = -1087 * ln2;
   static constexpr double smallest = 0x1p-1022;
   static constexpr double denormals_1 = 0x1p+500, denormals_2 = 0x1p+510;  // product 2^1074 / scale
   static constexpr double denormals = 0x1p+52;
+  static constexpr double rounding_digits = 0x1p+55;
   static constexpr int log_terms = 7;
   static constexpr double log_c[log_terms] = {0x1.5555555555773p-1, 0x1.99999998f1715p-2, 0x1.249249b1b18dep-2,
                                               0x1.c71c01a72e8d5p-3, 0x1.7474d8bb159cfp-3, 0x1.3853935849eddp-3,
@@ -62,21 +66,35 @@ template <class Isa> struct Math : Isa {
   using Vec = typename Isa::Vec;
   using Constants = MathConstants<Value>;
 
-  // v[q] = exp(v[q]) * scale, for K vectors at once: their operations alternate, because the processor looks ahead by
-  // less than the length of two such chains (measured: 6.1 ns a vector with K = 1, 3.9 with K = 4, 16 floats).
+  // v[q] = exp(v[q]) * scale.
   template <int K> static MLEFAST_FN void exp_scaled(Vec (&v)[K]) {
-    Vec shifted[K], power[K], p[K], lost[K];
-    const Vec lowest = Isa::constant(Constants::lowest), log2e = Isa::constant(Constants::log2e);
+    Vec power[K];
+    exp_parts<false>(Isa::constant(Constants::lowest), Isa::constant(Constants::magic), v, power);
+    for (int q = 0; q < K; ++q) v[q] = v[q] * power[q];
+  }
+
+  // exp(v[q]) * scale is v[q] * power[q] afterwards, without another rounding: a number near 1 times a power of two. K
+  // vectors at once: their operations alternate, because the processor looks ahead by less than the length of two such
+  // chains (measured: 6.1 ns a vector with K = 1, 3.9 with K = 4, 16 floats). `once`: log 2 is subtracted as one
+  // number; see Pivot for what lowest and magic are then.
+  template <bool once, int K> static MLEFAST_FN void exp_parts(Vec lowest, Vec magic, Vec (&v)[K], Vec (&power)[K]) {
+    static_assert(!once || Isa::fuses);
+    Vec shifted[K], p[K], lost[K];
+    const Vec log2e = Isa::constant(Constants::log2e);
     for (int q = 0; q < K; ++q) v[q] = Isa::max(lowest, v[q]);  // a NaN stays one
-    const Vec magic = Isa::constant(Constants::magic);
     for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], log2e, magic);
     for (int q = 0; q < K; ++q) power[q] = shifted[q] - magic;
-    const Vec minus_hi = Isa::constant(-Constants::ln2_hi);
-    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_hi, v[q]);  // exact
-    if constexpr (!Isa::fuses)
-      for (int q = 0; q < K; ++q) lost[q] = low_part(v[q], power[q] * Isa::set(Constants::ln2_lo));
-    const Vec minus_lo = Isa::constant(-Constants::ln2_lo);
-    for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_lo, v[q]);
+    if constexpr (once) {
+      const Vec minus_ln2 = Isa::constant(-Constants::ln2);
+      for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_ln2, v[q]);
+    } else {
+      const Vec minus_hi = Isa::constant(-Constants::ln2_hi);
+      for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_hi, v[q]);  // exact
+      if constexpr (!Isa::fuses)
+        for (int q = 0; q < K; ++q) lost[q] = low_part(v[q], power[q] * Isa::set(Constants::ln2_lo));
+      const Vec minus_lo = Isa::constant(-Constants::ln2_lo);
+      for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_lo, v[q]);
+    }
 
     constexpr int last = Constants::exp_terms - 1;
     const Vec highest = Isa::constant(Constants::exp_c[last]);
@@ -86,16 +104,14 @@ template <class Isa> struct Math : Isa {
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
     }
     const Vec one = Isa::constant(1);
-    if constexpr (Isa::fuses) {  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
+    if constexpr (Isa::fuses) {
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
-      for (int q = 0; q < K; ++q) {  // products, because exponents that are added would make numbers of some NaN
-        power[q] = Isa::power_of_two(shifted[q]);
-        v[q] = Isa::fma(p[q], v[q] * power[q], power[q]);
-      }
+      for (int q = 0; q < K; ++q) v[q] = Isa::fma(p[q], v[q], one);
     } else {  // 1 + (v + (v^2 p + lost)): the roundings that a fused operation would spare come in at their smallest
-      for (int q = 0; q < K; ++q) p[q] = one + (v[q] + (p[q] * (v[q] * v[q]) + lost[q]));
-      for (int q = 0; q < K; ++q) v[q] = p[q] * Isa::power_of_two(shifted[q]);
+      for (int q = 0; q < K; ++q) v[q] = one + (v[q] + (p[q] * (v[q] * v[q]) + lost[q]));
     }
+    // For products, because exponents that are added would make numbers of some NaN.
+    for (int q = 0; q < K; ++q) power[q] = Isa::power_of_two(shifted[q]);
   }
 
   // What the rounding of high - low loses.

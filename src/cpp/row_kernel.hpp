@@ -2,72 +2,246 @@
 //
 // A row is worked on in blocks of 4 KiB, each read from memory once. While the exponentials of one block are taken, the
 // maximum of the next one is looked up (of the next row, at a row's end), so that the loads of the one hide behind the
-// arithmetic of the other. Exponentials are taken against the largest logit so far, stored in the output block (of
-// halves: in a stage of floats) and multiplied by their final factor in a second pass that finds them in cache.
+// arithmetic of the other. Exponentials are taken against the pivot of the largest logit so far, stored in the output
+// block (or in a stage of their own) and multiplied by their final factor in a second pass that finds them in cache.
+// That pass is made step by step while the next row is scanned: one alone would leave the memory idle, the other the
+// stores.
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include "../rules/losses.h"
+#include "pivot.hpp"
 #include "run.hpp"
 #include "vectors.hpp"
 
 namespace mlefast {
 
-template <class Ops, rules::Emit emit, class S> class RowScan {
+// The second pass over a scanned row, its final values, a step at a time.
+template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter {
+  using T = typename Ops::Value;
+  using Vec = typename Ops::Vec;
+  using Double = Math<Scalar<double, Ops>>;
+  using In = std::conditional_t<emit == rules::Emit::scaled_exp, T, S>;
+  // A row's only class has probability 1, which a factor that is rounded would miss by a unit at times; the entry of a
+  // target is computed apart.
+  using Factor = Rescale<Ops, !has_target>;
+  static constexpr int K = 4, lanes = Ops::lanes;
+  static constexpr int64_t step = K * lanes, block = block_length<T>;
+
+ public:
+  // A row of n classes: `from` are its exponentials, or its logits. `streams`: see Run.
+  void start(const In* from_, S* out_, int64_t n_, const T* block_max_, const Settled& settled_, int64_t target_,
+             bool streams_) {
+    from = from_, out = out_, n = n_, block_max = block_max_, settled = settled_, target = target_, i = b = 0;
+    streams = streams_ && reinterpret_cast<uintptr_t>(out) % sizeof(S) == 0;
+    factor = settled.factor * settled.unit, rest = Double::fma(-factor, settled.top, settled.factor) * settled.unit;
+  }
+
+  // Of one block: what comes before the first step, the steps that are left, and what comes behind them. Steps start
+  // where `out` can be divided by a vector's size, and so does the next block, if its factor is the same: stores that
+  // cross the lines of a cache take twice as long, and where rows are not a multiple of them, most would; and one that
+  // fills a line in part is waited for by all that follow, while a stream's line is read from memory.
+  MLEFAST_FN void open() {
+    if (i == n) return;
+    b = n - b < block ? n : b + block;
+    prepare(block_max[(b - 1) / block]);
+    if (const int64_t head = to_border(i)) put_part(head < b - i ? head : b - i);
+    end = b;
+    if (b < n && alike(block_max[b / block - 1], block_max[b / block]))
+      end += to_border(b) < n - b ? to_border(b) : n - b;
+    steps = (end - i) / step;
+  }
+  // At most `count` steps. (A few at a time, because what they need is read from memory once for all of them.)
+  MLEFAST_FN void advance(int64_t count) {
+    if (count > steps) count = steps;
+    if (count == 0) return;
+    steps -= count;
+    const In* x = from + i;
+    S* to = out + i;
+    int64_t till_target = target - i;
+    i += count * step;
+    const auto last = finish_of();
+    for (; count > 0; --count, x += step, to += step, till_target -= step) {
+      Vec v[K];
+      for (int q = 0; q < K; ++q) v[q] = Ops::load(x + q * lanes);
+      last(v, till_target);
+      if (streams)
+        for (int q = 0; q < K; ++q) Ops::stream(to + q * lanes, v[q]);
+      else
+        for (int q = 0; q < K; ++q) Ops::store(to + q * lanes, v[q]);
+    }
+  }
+  MLEFAST_FN void close() {
+    advance(steps);
+    for (; i + lanes <= end; i += lanes) {
+      Vec v[1] = {Ops::load(from + i)};
+      finish_of()(v, target - i);
+      streams ? Ops::stream(out + i, v[0]) : Ops::store(out + i, v[0]);
+    }
+    if (i < end) put_part(end - i);
+  }
+
+  // All that is left of the row.
+  void finish() {
+    while (i < n) open(), close();
+  }
+
+ private:
+  const In* from = nullptr;
+  S* out = nullptr;
+  int64_t n = 0, b = 0;  // elements, and where the blocks end that were opened
+  int64_t i = 0, end = 0, steps = 0;
+  int64_t target = -1;
+  const T* block_max = nullptr;
+  Settled settled{};
+  double factor = 0, rest = 0;  // of exponentials: their sum is exact
+  bool streams = false;
+  Factor by_factor;
+  Vec max, log_total;
+
+  MLEFAST_FN int64_t to_border(int64_t at) const {
+    constexpr uintptr_t size = lanes * sizeof(S);
+    const uintptr_t beyond = reinterpret_cast<uintptr_t>(out + at) % size;
+    return beyond % sizeof(S) ? 0 : static_cast<int64_t>((size - beyond) % size / sizeof(S));
+  }
+
+  static MLEFAST_FN bool alike(T a, T b) {
+    if constexpr (emit != rules::Emit::scaled_exp) return true;
+    return a == b || (a > -static_cast<T>(__builtin_inf()) && Pivot<Ops>(a) == Pivot<Ops>(b));
+  }
+  // The row's factor, times exp(block's pivot - row's pivot).
+  MLEFAST_FN void prepare(T max_of_block) {
+    if constexpr (emit == rules::Emit::scaled_exp) {
+      const Pivot<Ops> pivot(static_cast<T>(settled.row.max)), at(max_of_block);
+      const double ratio = at == pivot ? 1 : pivot.ratio(at);
+      by_factor = Factor::by_sum(factor * ratio, rest * ratio);
+    } else {
+      max = Ops::set(static_cast<T>(settled.row.max)), log_total = Ops::set(static_cast<T>(settled.factor));
+    }
+  }
+  // finish(v, till_target) makes the final values of v, the target's among them if it is so many elements behind v[0].
+  MLEFAST_FN auto finish_of() const {
+    if constexpr (emit == rules::Emit::scaled_exp) {
+      return [by = by_factor, at_target = static_cast<T>(settled.at_target)](auto& v, int64_t till_target) {
+        by(v);
+        constexpr int64_t elements = sizeof v / sizeof v[0] * lanes;
+        if (has_target && __builtin_expect(uint64_t(till_target) < uint64_t(elements), 0)) {
+          T all[elements];
+          for (int64_t q = 0; q * lanes < elements; ++q) Ops::store(all + q * lanes, v[q]);
+          all[till_target] = at_target;
+          for (int64_t q = 0; q * lanes < elements; ++q) v[q] = Ops::load(all + q * lanes);
+        }
+      };
+    } else {
+      return [m = max, l = log_total](auto& v, int64_t) {
+        for (auto& each : v) each = (each - m) - l;
+      };
+    }
+  }
+  MLEFAST_FN void put_part(int64_t count) {
+    Vec v[1] = {Ops::load(from + i, count, 0)};
+    finish_of()(v, target - i);
+    Ops::store(out + i, v[0], count);
+    i += count;
+  }
+};
+
+// Nothing is written.
+template <class Ops, bool has_target, class S> class RowWriter<Ops, rules::Emit::nothing, has_target, S> {
+ public:
+  MLEFAST_FN void open() {}
+  MLEFAST_FN void advance(int64_t) {}
+  MLEFAST_FN void close() {}
+  void finish() {}
+};
+
+// The first pass.
+template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
   using Double = Math<Scalar<double, Ops>>;
 
  public:
-  static constexpr int K = 4, lanes = Ops::lanes;
+  using Writer = RowWriter<Ops, emit, has_target, S>;
+  static constexpr int K = 4, lanes = Ops::lanes, sums = 2;
   static constexpr int64_t step = K * lanes, group = 4 * step, block = block_length<T>;
   static_assert(block % group == 0);
 
   // The largest elements of x, in any lanes. Blocks are looked at before they are scanned.
-  void look(const S* x, int64_t n) { look_at(x, n, ahead); }
+  void look(const S* x, int64_t n) { look_at(x, 0, n, ahead); }
 
   void forget() { ahead = Ops::set(-infinity); }
 
   // Sums up a row whose first block has been looked at; looks at `next`, the first block of the row to come.
-  // block_max[b] is the maximum that block b's exponentials were taken against.
-  rules::State<Double> scan(const S* x, int64_t n, T* stage, const S* next, int64_t next_n, T* block_max) {
+  // block_max[b] is the maximum whose pivot block b's exponentials were taken against. Meanwhile, blocks of `writer`'s
+  // row are written.
+  rules::State<Double> scan(const S* x, int64_t n, T* stage, const S* next, int64_t next_n, T* block_max,
+                            Writer& writer) {
     Sum<Ops> sum;
     T max = -infinity;
     Vec best = ahead;
+    top_ = 1;
+    if (!pivot.is_near()) take(Pivot<Ops>());
     for (int64_t b = 0; b < n; b += block) {
       const int64_t len = n - b < block ? n - b : block, rest = n - b - len;
-      const Vec top = best;
+      const Vec highest = best;
       const S* after = rest > 0 ? x + b + len : next;
       const int64_t after_n = rest > 0 ? (rest < block ? rest : block) : next_n;
-      const bool raised = Ops::any(Ops::less(Ops::set(max), top));
+      const bool raised = Ops::any(Ops::less(Ops::set(max), highest));
       best = Ops::set(-infinity);
+      writer.open();
       if (raised) {
-        const T higher = Ops::reduce_max(top);
-        if (max > -infinity) rebase(sum, max, higher);  // else nothing has been added
-        max = higher;
-        const double winners = scan_block<true>(x + b, len, at(stage, b), max, after, after_n, best, sum);
-        sum.add_once((winners - 1) * MathConstants<T>::scale);
+        const T higher = Ops::reduce_max(highest);
+        const Pivot<Ops> next_pivot(higher);
+        if (max > -infinity) rebase(sum, next_pivot);  // else nothing has been added
+        take(next_pivot);
+        max = higher, top_ = next_pivot.top();
+        const double winners = scan_some<true>(x + b, len, at(stage, b), max, after, after_n, best, sum, writer);
+        sum.add_once((winners - 1) * top_ * MathConstants<T>::scale);
       } else {
-        scan_block<false>(x + b, len, at(stage, b), max, after, after_n, best, sum);
+        scan_some<false>(x + b, len, at(stage, b), max, after, after_n, best, sum, writer);
       }
+      writer.close();
       block_max[b / block] = max;
     }
     ahead = best;
-    rules::State<Double> row{max, sum.total() * MathConstants<T>::unscale};
+    rules::State<Double> row{max, sum.total() * MathConstants<T>::unscale / top_};
     if (max == infinity) row.others = holds_nan(x, n) ? row.others : 0;
     return row;
   }
 
+  // What is prefetched: memory that many bytes behind the logits that are worked on.
+  void prefetch_writes(int64_t bytes) { to_write = bytes; }
+
+  // exp(maximum - pivot) of the row that was scanned last.
+  double top() const { return top_; }
+
  private:
   static constexpr T infinity = static_cast<T>(__builtin_inf());
 
+  Pivot<Ops> pivot;
+  typename Pivot<Ops>::Vectors against = pivot.vectors();
+  double top_ = 1;
+  int64_t to_write = 0;
+  Vec ahead;          // the maximum of the block to come, in any lanes,
+  T tops[block / K];  // and of each of its steps
+
+  // Foreseen to be the pivot that there is, so that exponentials need not wait for the maximum.
+  MLEFAST_FN void take(const Pivot<Ops>& next) {
+    const bool another = !(next == pivot);
+    pivot = next;
+    if (__builtin_expect(another, 0)) renew();
+  }
+  __attribute__((noinline)) void renew() { against = pivot.vectors(); }
+
   // Makes a sum one against a higher maximum: the old one, left out so far, counts from now on. (Not inlined, because
   // few blocks raise it: within the loops it took 5 % more instructions in plain C++.)
-  __attribute__((noinline)) static void rebase(Sum<Ops>& sum, T from, T to) {
-    sum.add_once(MathConstants<T>::scale);
-    sum.multiply(Double::exp(double(from) - double(to)));
+  __attribute__((noinline)) void rebase(Sum<Ops>& sum, const Pivot<Ops>& to) const {
+    sum.add_once(top_ * MathConstants<T>::scale);
+    if (!(to == pivot)) sum.multiply(to.ratio(pivot));
   }
-
-  Vec ahead;  // the maximum of the block to come, in any lanes
 
   static MLEFAST_FN T* at(T* stage, int64_t i) {
     const bool absent = emit == rules::Emit::nothing || (is_half<S> && emit != rules::Emit::scaled_exp);
@@ -84,7 +258,7 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
     if constexpr (k == 1)
       return v[0];
     else
-      return (v[0] + v[1]) + (v[2] + v[3]);
+      return v[0] + v[1];
   }
 
   static MLEFAST_FN Vec largest_of_step(const S* x) {
@@ -93,110 +267,99 @@ template <class Ops, rules::Emit emit, class S> class RowScan {
     return largest(v);
   }
 
-  static MLEFAST_FN void look_at(const S* x, int64_t n, Vec& best) {
-    int64_t i = 0;
-    for (; i + step <= n; i += step) best = Ops::max(best, largest_of_step(x + i));
+  MLEFAST_FN void look_at_step(const S* x, int64_t i, Vec& best) {
+    const Vec top = largest_of_step(x + i);
+    Ops::store(tops + i / K, top);
+    best = Ops::max(best, top);
+  }
+
+  MLEFAST_FN void look_at(const S* x, int64_t i, int64_t n, Vec& best) {
+    for (; i + step <= n; i += step) look_at_step(x, i, best);
     for (; i + lanes <= n; i += lanes) best = Ops::max(best, Ops::load(x + i));
     if (i < n) best = Ops::max(best, Ops::load(x + i, n - i, -infinity));
   }
 
   // Adds a block's exponentials to `sum`. If its maximum is the row's new one, those equal to it are left out and
   // counted: the result is their number.
-  template <bool raised>
-  static MLEFAST_FN double scan_block(const S* x, int64_t n, T* stage, T max, const S* next, int64_t next_n, Vec& best,
-                                      Sum<Ops>& sum) {
-    const Vec against = Ops::set(max == -infinity ? 0 : max);  // exp(-inf - 0) = 0 where exp(-inf - -inf) is NaN
+  template <bool raised, class... Rest> double scan_some(Rest&&... rest) {
+    if constexpr (Ops::fuses)
+      if (pivot.is_near()) return scan_block<raised, true>(against, rest...);
+    return scan_block<raised, false>(against, rest...);
+  }
+
+  template <bool raised, bool near>
+  MLEFAST_FN double scan_block(typename Pivot<Ops>::Vectors against_, const S* x, int64_t n, T* stage, T max,
+                               const S* next, int64_t next_n, Vec& best, Sum<Ops>& sum, Writer& writer) {
+    const Block<near> to{against_, Ops::set(max)};
     Vec winners = Ops::set(0);
     int64_t i = 0;
     while (i + step <= n) {
-      Vec part = Ops::set(0);
-      for (const int64_t end = n - i < group ? n - step : i + group - step; i <= end; i += step)
+      Vec part[sums];
+      for (auto& p : part) p = Ops::set(0);
+      writer.advance(group / step);
+      for (const int64_t end = n - i < group ? n - step : i + group - step; i <= end; i += step) {
         if (i + step <= next_n)
-          advance<K, raised, true>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
+          advance<K, raised, true>(to, x, i, n, stage, next, best, part, winners);
         else
-          advance<K, raised, false>(x + i, lanes, at(stage, i), against, next + i, best, part, winners);
-      sum.add(part);
+          advance<K, raised, false>(to, x, i, n, stage, next, best, part, winners);
+      }
+      sum.add(added(part));
     }
     const int64_t looked = i < next_n ? i : next_n / step * step;
-    Vec part = Ops::set(0);
-    for (; i < n; i += lanes) advance<1, raised, false>(x + i, n - i, at(stage, i), against, next, best, part, winners);
-    sum.add(part);
-    look_at(next + looked, next_n - looked, best);
+    Vec part[sums];
+    for (auto& p : part) p = Ops::set(0);
+    for (; i < n; i += lanes) advance<1, raised, false>(to, x, i, n, stage, next, best, part, winners);
+    sum.add(added(part));
+    look_at(next, looked, next_n, best);
     return raised ? double(Ops::reduce_add(Ops::counted(winners))) : 0;
   }
 
-  // k vectors, of which the only one may be short by having but n elements: the rest of it is as if masked.
-  template <int k, bool raised, bool fused>
-  static MLEFAST_FN void advance(const S* x, int64_t n, T* stage, Vec against, const S* next, Vec& best, Vec& part,
-                                 Vec& winners) {
-    const bool whole = k > 1 || n >= lanes;
-    Vec v[k];
+  template <bool is_near> struct Block {
+    static constexpr bool near = is_near;
+    typename Pivot<Ops>::Vectors against;
+    Vec max;
+  };
+
+  static MLEFAST_FN Vec load_from(const S* x, int64_t n, bool whole) {
+    return whole ? Ops::load(x) : Ops::load(x, n, -infinity);
+  }
+
+  // k vectors from element i on, of which the only one may be short: the rest of it is as if masked.
+  template <int k, bool raised, bool fused, class Block>
+  MLEFAST_FN void advance(const Block& to, const S* from, int64_t i, int64_t n, T* stage, const S* next, Vec& best,
+                          Vec (&part)[sums], Vec& winners) {
+    const bool whole = k > 1 || n - i >= lanes;
+    const S* x = from + i;
+    stage = at(stage, i);
+    Vec v[k], power[k], e[k];
     for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(S)); byte += 64) {
-      prefetch(x, read_ahead + byte);
-      if (emit != rules::Emit::nothing && !is_half<S>) prefetch_to_write(stage, write_ahead + byte);
+      prefetch_far(x, read_ahead + byte);
+      prefetch(x, block * int64_t(sizeof(S)) + near_ahead + byte);
+      if (emit != rules::Emit::nothing) prefetch_to_write(x, to_write + byte);
     }
-    for (int q = 0; q < k; ++q) v[q] = whole ? Ops::load(x + q * lanes) : Ops::load(x, n, -infinity);
-    for (int q = 0; q < k; ++q) v[q] = v[q] - against;
-    if (fused) best = Ops::max(best, largest_of_step(next));
+    for (int q = 0; q < k; ++q) v[q] = load_from(x + q * lanes, n - i, whole);
     // One look at all vectors, because few hold a winner.
-    const bool won = raised && Ops::any(Ops::equal(largest(v), Ops::set(0)));
-    Ops::exp_scaled(v);
+    const bool won = raised && Ops::any(Ops::equal(k > 1 ? Ops::load(tops + i / K) : v[0], to.max));
+    if constexpr (!Block::near)
+      for (int q = 0; q < k; ++q) v[q] = v[q] - to.against.shift;
+    if (fused) look_at_step(next, i, best);
+    Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
     if (emit == rules::Emit::scaled_exp)
-      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n);
+      for (int q = 0; q < k; ++q) e[q] = v[q] * power[q];
     if (won)
       for (int q = 0; q < k; ++q) {
-        const auto wins = Ops::equal(v[q], Ops::set(MathConstants<T>::scale));
+        const auto wins = Ops::equal(load_from(x + q * lanes, n - i, whole), to.max);
         v[q] = Ops::add_unless(wins, Ops::set(0), v[q]), winners = Ops::count(wins, winners);
       }
-    part = part + added(v);
+    if (emit == rules::Emit::scaled_exp)
+      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, e[q]) : Ops::store(stage, e[q], n - i);
+    for (int q = 0; q < k; ++q) part[q % sums] = Ops::fma(v[q], power[q], part[q % sums]);
   }
 
   static bool holds_nan(const S* x, int64_t n) {
     bool nan = false;
     for (int64_t i = 0; i < n; ++i) nan |= to_value(x[i]) != to_value(x[i]);
     return nan;
-  }
-};
-
-// The second pass over a scanned row: its final values.
-template <class Ops, class S> class RowFinish {
-  using T = typename Ops::Value;
-  using Vec = typename Ops::Vec;
-  using Double = Math<Scalar<double, Ops>>;
-  static constexpr int K = 4, lanes = Ops::lanes;
-  static constexpr int64_t step = K * lanes, block = block_length<T>;
-
- public:
-  // Every stored exponential of a row, times factor * exp(block's maximum - row's maximum).
-  static void scale(const T* stage, S* out, int64_t n, const T* block_max, double max, double factor) {
-    for (int64_t b = 0; b < n; b += block) {
-      const double at = block_max[b / block];
-      const double f = at == max ? factor : factor * Double::exp(at - max);
-      const Rescale<Ops> by_factor(Ops::set(static_cast<T>(f)));
-      const int64_t end = n - b < block ? n : b + block;
-      int64_t i = b;
-      for (; i + step <= end; i += step) {
-        Vec v[K];
-        if (is_half<S>) prefetch_to_write(out + i, write_ahead);
-        for (int q = 0; q < K; ++q) v[q] = Ops::load(stage + i + q * lanes);
-        by_factor(v);
-        for (int q = 0; q < K; ++q) Ops::store(out + i + q * lanes, v[q]);
-      }
-      for (; i < end; i += lanes) {
-        Vec v[1] = {end - i >= lanes ? Ops::load(stage + i) : Ops::load(stage + i, end - i, 0)};
-        by_factor(v);
-        end - i >= lanes ? Ops::store(out + i, v[0]) : Ops::store(out + i, v[0], end - i);
-      }
-    }
-  }
-
-  static void log_probabilities(const S* x, S* out, int64_t n, double row_max, double row_log_total) {
-    const Vec max = Ops::set(static_cast<T>(row_max)), log_total = Ops::set(static_cast<T>(row_log_total));
-    int64_t i = 0;
-    for (; i + step <= n; i += step)
-      for (int q = 0; q < K; ++q) Ops::store(out + i + q * lanes, (Ops::load(x + i + q * lanes) - max) - log_total);
-    for (; i + lanes <= n; i += lanes) Ops::store(out + i, (Ops::load(x + i) - max) - log_total);
-    if (i < n) Ops::store(out + i, (Ops::load(x + i, n - i, 0) - max) - log_total, n - i);
   }
 };
 
@@ -227,7 +390,8 @@ template <class Ops, class Task> class Values {
 // One row's two passes, over the segments that it consists of.
 template <class Ops, class Task, class S> class RowKernel {
   using T = typename Ops::Value;
-  using Scan = RowScan<Ops, Task::emit, S>;
+  static constexpr bool writes = Task::emit != rules::Emit::nothing;
+  using Scan = RowScan<Ops, Task::emit, writes && Task::has_target, S>;
   using Double = Math<Scalar<double, Ops>>;
   using Row = rules::State<Double>;
   static constexpr int64_t block = block_length<T>, segment = segment_length;
@@ -235,28 +399,28 @@ template <class Ops, class Task, class S> class RowKernel {
 
   static MLEFAST_FN int64_t at_most(int64_t n, int64_t limit) { return n < limit ? n : limit; }
 
-  static MLEFAST_FN T* stage_of(S* out, T* own_stage) {
-    if constexpr (is_half<S>)
-      return needs_stage<Task, S> ? own_stage : nullptr;
-    else
-      return out;
-  }
-
-  static MLEFAST_FN Settled settle(Row row, const Target<T>& target) {
-    Settled settled{{row.max, row.others}, 0, 0};
-    if constexpr (Task::emit == rules::Emit::scaled_exp) settled.factor = Task::factor(row, target.scale);
+  // `top` is exp(maximum - pivot), which the stored exponentials are too large by.
+  static MLEFAST_FN Settled settle(Row row, double top, const Target<T>& target) {
+    Settled settled{{row.max, row.others}, 0, 0, top, 1 / top};
     if constexpr (Task::emit == rules::Emit::log_probability) settled.factor = Task::log_total(row);
-    if constexpr (Task::emit == rules::Emit::scaled_exp && Task::has_target)
-      settled.at_target = Task::at_target(row, double(target.logit), settled.factor);
+    if constexpr (Task::emit == rules::Emit::scaled_exp) {
+      settled.factor = Task::factor(row, target.scale);
+      if constexpr (Task::has_target) settled.at_target = Task::at_target(row, double(target.logit), settled.factor);
+    }
     return settled;
   }
 
+  using Writer = typename Scan::Writer;
+  static constexpr bool waits = Task::emit == rules::Emit::scaled_exp;
+
  public:
   static void rows(const Run<S>& run, T* scratch) {
-    const int64_t n = run.classes, first = at_most(n, block);
-    T* const block_max = scratch;
-    T* const own_stage = scratch + (n + block - 1) / block;
+    const int64_t n = run.classes, first = at_most(n, block), blocks = (n + block - 1) / block;
+    const bool streams = run.streams && Ops::streams, staged = waits && (is_half<S> || streams);
+    T *own_stage = scratch, *other_stage = own_stage + (staged && run.lags ? whole_lines<T>(n) : 0);
+    T *block_max = other_stage + (staged ? whole_lines<T>(n) : 0), *other_max = block_max + blocks;
     Values<Ops, Task> values;
+    Writer writer;
     Scan scan;
     scan.forget();
     scan.look(run.x, run.rows > 0 ? first : 0);
@@ -264,8 +428,8 @@ template <class Ops, class Task, class S> class RowKernel {
       const S* x = run.x + r * run.x_row;
       const S* next = r + 1 < run.rows ? x + run.x_row : x;
       const int64_t next_n = r + 1 < run.rows ? first : 0;
-      S* out = Task::emit == rules::Emit::nothing ? nullptr : run.out + r * run.out_row;
-      T* stage = stage_of(out, own_stage);
+      S* out = writes ? run.out + r * run.out_row : nullptr;
+      T* stage = stage_of(staged, own_stage, out);
       const int lane = static_cast<int>(r % Ops::lanes);
       const auto target = read_target<Task>(run, r, x, 1);
       if (target.ignored) {
@@ -276,17 +440,23 @@ template <class Ops, class Task, class S> class RowKernel {
         values.put_zero(lane);
       } else {
         Row row{};
+        if (streams) prefetch_to_write(out, 0), prefetch_to_write(out + n - 1, 0);  // the only lines that are read
+        if (writes && !(streams && !waits))
+          scan.prefetch_writes(bytes_between(x, waits ? static_cast<void*>(stage) : out) + write_ahead);
         for (int64_t s = 0; s < n; s += segment) {
           const int64_t len = at_most(n - s, segment), rest = n - s - len;
           const Row part = scan.scan(x + s, len, stage ? stage + s : stage, rest ? x + s + len : next,
-                                     rest ? at_most(rest, block) : next_n, block_max + s / block);
+                                     rest ? at_most(rest, block) : next_n, block_max + s / block, writer);
           row = s == 0 ? part : rules::merge(row, part);
         }
-        if constexpr (Task::emit != rules::Emit::nothing) {
-          const auto settled = settle(row, target);
-          finish(x, stage, out, n, block_max, settled);
-          if (Task::has_target && target.index >= 0)
-            out[target.index] = from_value<S>(static_cast<T>(settled.at_target));
+        if constexpr (writes) {
+          writer.finish();
+          const double top = n > segment ? Pivot<Ops>(static_cast<T>(row.max)).top() : scan.top();
+          start(writer, x, stage, out, n, block_max, settle(row, top, target), target.index, streams);
+          if (run.lags)
+            std::swap(block_max, other_max), std::swap(own_stage, other_stage);
+          else
+            writer.finish();
         }
         if constexpr (Task::has_value) values.put(lane, row, target);
       }
@@ -294,6 +464,8 @@ template <class Ops, class Task, class S> class RowKernel {
         if (lane + 1 == Ops::lanes || r + 1 == run.rows)
           values.flush(lane + 1, run.value ? run.value + (r - lane) : nullptr);
     }
+    writer.finish();
+    if (streams) settle_lines();
     if constexpr (Task::has_value)
       if (run.total) *run.total = values.total();
   }
@@ -302,7 +474,9 @@ template <class Ops, class Task, class S> class RowKernel {
     Scan scan;
     scan.forget();
     scan.look(x, at_most(n, block));
-    const Row part = scan.scan(x, n, stage, x, 0, block_max);
+    Writer none;
+    if (stage) scan.prefetch_writes(bytes_between(x, stage) + write_ahead);
+    const Row part = scan.scan(x, n, stage, x, 0, block_max, none);
     return {part.max, part.others};
   }
 
@@ -317,14 +491,31 @@ template <class Ops, class Task, class S> class RowKernel {
       values.flush(1, run.value);
       if (run.total) *run.total = values.total();
     }
-    return settle(row, target);
+    return settle(row, Pivot<Ops>(static_cast<T>(row.max)).top(), target);
   }
 
   static void finish(const S* x, const T* stage, S* out, int64_t n, const T* block_max, Settled row) {
-    if constexpr (Task::emit == rules::Emit::scaled_exp)
-      RowFinish<Ops, S>::scale(stage, out, n, block_max, row.row.max, row.factor);
-    if constexpr (Task::emit == rules::Emit::log_probability)
-      RowFinish<Ops, S>::log_probabilities(x, out, n, row.row.max, row.factor);
+    if constexpr (writes) {
+      Writer writer;
+      start(writer, x, stage, out, n, block_max, row, -1, false);
+      writer.finish();
+    }
+  }
+
+ private:
+  static MLEFAST_FN T* stage_of(bool staged, T* own, S* out) {
+    if constexpr (!waits) return nullptr;
+    if constexpr (!is_half<S>)
+      if (!staged) return out;
+    return own;
+  }
+
+  static MLEFAST_FN void start(Writer& writer, const S* x, const T* stage, S* out, int64_t n, const T* block_max,
+                               const Settled& row, int64_t target, bool streams) {
+    if constexpr (waits)
+      writer.start(stage, out, n, block_max, row, target, streams);
+    else
+      writer.start(x, out, n, block_max, row, -1, streams);
   }
 };
 

@@ -18,6 +18,7 @@ template <class S> struct Run {
   S* out;                  // the output array, or null; may be x itself with x's strides
   int64_t out_row, out_class;
   bool streams;  // the output is better kept out of the caches: nothing of it is there, and it would not fit
+  bool lags;     // contiguous classes: a row is finished while the next one is scanned; scratch is for two rows
 
   const int64_t* target;  // a class for each row, or null
   int64_t ignore_index;   // a row with this target has loss and gradient 0, whatever its logits hold
@@ -65,6 +66,12 @@ MLEFAST_FN Target<ValueOf<S>> read_target(const Run<S>& run, int64_t row, const 
 // Rows are worked on in blocks that stay in the first-level cache with their output.
 template <class T> inline constexpr int64_t block_length = 4096 / sizeof(T);
 
+// So many elements of scratch that what follows them starts on a cache line again.
+template <class T> constexpr int64_t whole_lines(int64_t n) {
+  constexpr int64_t line = 64 / sizeof(T);
+  return (n + line - 1) / line * line;
+}
+
 // Longer rows are summed up in segments that are merged in order. The result does not depend on who worked on which
 // segment, so threads may share a row or not, as they like.
 inline constexpr int64_t segment_length = 16384;
@@ -77,12 +84,10 @@ struct Part {
 // A row whose parts have been merged: what its second pass needs.
 struct Settled {
   Part row;
-  double factor;     // of the stored exponentials
+  double factor;     // of exp(x - maximum)
   double at_target;  // the gradient's entry there
+  double top, unit;  // exp(maximum - pivot), by which the stored exponentials are larger, and 1 / top
 };
-
-// A row's exponentials wait for their final factor in the output array, or, where that holds halves, in scratch.
-template <class Task, class S> inline constexpr bool needs_stage = is_half<S> && Task::emit == rules::Emit::scaled_exp;
 
 // Rows of at most so many contiguous classes may be transposed and worked on a row per lane, where four vectors of rows
 // have at most so many elements.
@@ -116,10 +121,10 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 // One task's kernels for one storage type on one instruction set.
 template <class S> struct Kernels {
   using T = ValueOf<S>;
-  RowsKernel<S> rows;     // contiguous classes; scratch: an element for each block of a row, then the stage
+  RowsKernel<S> rows;     // contiguous classes; scratch: see Driver
   RowsKernel<S> packed;   // the same if `is_short`; scratch: 4 x lanes x classes elements, 4 classes at least
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
-  bool staged;            // whether scratch must hold a row's exponentials
+  bool waits;             // whether a row's exponentials wait in the output or in scratch for their factor
 
   // `rows` in steps, for threads that share a run of one row: read its target before its logits may be overwritten,
   // scan each segment, settle the row, finish each segment and write the target's entry.

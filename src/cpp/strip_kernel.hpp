@@ -132,7 +132,7 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     Vec sum = Ops::load(sums), won = Ops::load(wins);
     for (int64_t c = 0; c + step <= classes; c += step) {
       Vec v[K];
-      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch(row + c, next_strip + byte);
+      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch_far(row + c, next_strip + byte);
       if (emit == rules::Emit::scaled_exp && !is_half<S>) prefetch_step(to + c);
       for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes) - against;
       Ops::exp_scaled(v);
@@ -159,7 +159,7 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
           row[q] = r + q < n ? r + q : n - 1;
           v[q] = Ops::load(x + row[q] * x_row + c) - Ops::set(against[row[q]]);
           // With an output, in cache, the prefetches of the steps alone were quicker by 15 %.
-          if (emit == rules::Emit::nothing) prefetch(x + row[q] * x_row + c, rows * x_row * int64_t(sizeof(S)));
+          if (emit == rules::Emit::nothing) prefetch_far(x + row[q] * x_row + c, rows * x_row * int64_t(sizeof(S)));
         }
         Ops::exp_scaled(v);
         for (int q = 0; q < some; ++q) {

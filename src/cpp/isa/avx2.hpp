@@ -12,7 +12,7 @@ template <class T> struct Avx2;
 template <> struct Avx2<double> {
   using Value = double;
   static constexpr int lanes = 4, columns = 2;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = true;
 
   struct Vec {
     __m256d v;
@@ -41,6 +41,7 @@ template <> struct Avx2<double> {
     return {_mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, lanes_in), _mm256_castsi256_pd(lanes_in))};
   }
   static MLEFAST_FN void store(double* p, Vec v) { _mm256_storeu_pd(p, v.v); }
+  static MLEFAST_FN void stream(double* p, Vec v) { _mm256_stream_pd(p, v.v); }
   static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm256_maskstore_pd(p, first(n), v.v); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
@@ -117,7 +118,7 @@ template <> struct Avx2<float> {
   using Value = float;
   using Double = Avx2<double>;
   static constexpr int lanes = 8, columns = 4;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = true;
 
   struct Vec {
     __m256 v;
@@ -145,6 +146,7 @@ template <> struct Avx2<float> {
     return {_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, lanes_in), _mm256_castsi256_ps(lanes_in))};
   }
   static MLEFAST_FN void store(float* p, Vec v) { _mm256_storeu_ps(p, v.v); }
+  static MLEFAST_FN void stream(float* p, Vec v) { _mm256_stream_ps(p, v.v); }
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm256_maskstore_ps(p, first(n), v.v); }
 
   static MLEFAST_FN __m128i load_halves(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
@@ -166,6 +168,9 @@ template <> struct Avx2<float> {
   template <class S> static MLEFAST_FN Vec load(const S* p) { return widen_halves(load_halves(p), S{}); }
   template <class S> static MLEFAST_FN void store(S* p, Vec v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_halves(v, S{}));
+  }
+  template <class S> static MLEFAST_FN void stream(S* p, Vec v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_halves(v, S{}));
   }
   template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, float fill) {
     return load_part<Avx2>(p, n, fill);

@@ -13,7 +13,7 @@ template <> struct Avx512<double> {
   using Value = double;
   using Mask = __mmask8;
   static constexpr int lanes = 8, columns = 2;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = true;
 
   struct Vec {
     __m512d v;
@@ -31,6 +31,7 @@ template <> struct Avx512<double> {
     return {_mm512_mask_loadu_pd(_mm512_set1_pd(fill), first(n), p)};
   }
   static MLEFAST_FN void store(double* p, Vec v) { _mm512_storeu_pd(p, v.v); }
+  static MLEFAST_FN void stream(double* p, Vec v) { _mm512_stream_pd(p, v.v); }
   static MLEFAST_FN void store(double* p, Vec v, int64_t n) { _mm512_mask_storeu_pd(p, first(n), v.v); }
 
   static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
@@ -94,7 +95,7 @@ template <> struct Avx512<float> {
   using Double = Avx512<double>;
   using Mask = __mmask16;
   static constexpr int lanes = 16, columns = 4;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = true;
 
   struct Vec {
     __m512 v;
@@ -112,6 +113,7 @@ template <> struct Avx512<float> {
     return {_mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(n), p)};
   }
   static MLEFAST_FN void store(float* p, Vec v) { _mm512_storeu_ps(p, v.v); }
+  static MLEFAST_FN void stream(float* p, Vec v) { _mm512_stream_ps(p, v.v); }
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, first(n), v.v); }
 
   static MLEFAST_FN __m256i load_halves(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
@@ -136,6 +138,9 @@ template <> struct Avx512<float> {
   }
   template <class S> static MLEFAST_FN void store(S* p, Vec v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_halves(v, S{}));
+  }
+  template <class S> static MLEFAST_FN void stream(S* p, Vec v) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_halves(v, S{}));
   }
   template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) {
     _mm256_mask_storeu_epi16(p, first(n), narrow_halves(v, S{}));

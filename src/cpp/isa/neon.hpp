@@ -12,7 +12,7 @@ template <class T> struct Neon;
 template <> struct Neon<double> {
   using Value = double;
   static constexpr int lanes = 2, columns = 2;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = false;
 
   struct Vec {
     float64x2_t v;
@@ -34,6 +34,7 @@ template <> struct Neon<double> {
     return n > 0 ? Vec{vsetq_lane_f64(*p, vdupq_n_f64(fill), 0)} : set(fill);
   }
   static MLEFAST_FN void store(double* p, Vec v) { vst1q_f64(p, v.v); }
+  static MLEFAST_FN void stream(double* p, Vec v) { store(p, v); }
   static MLEFAST_FN void store(double* p, Vec v, int64_t n) {
     if (n >= lanes) return store(p, v);
     if (n > 0) vst1q_lane_f64(p, v.v, 0);
@@ -94,7 +95,7 @@ template <> struct Neon<float> {
   using Value = float;
   using Double = Neon<double>;
   static constexpr int lanes = 4, columns = 4;
-  static constexpr bool fuses = true;
+  static constexpr bool fuses = true, streams = false;
 
   struct Vec {
     float32x4_t v;
@@ -120,6 +121,7 @@ template <> struct Neon<float> {
     return {v};
   }
   static MLEFAST_FN void store(float* p, Vec v) { vst1q_f32(p, v.v); }
+  template <class S> static MLEFAST_FN void stream(S* p, Vec v) { store(p, v); }
   static MLEFAST_FN void store(float* p, Vec v, int64_t n) {
     if (n >= lanes) return store(p, v);
     if (n > 0) vst1q_lane_f32(p, v.v, 0);

@@ -3,6 +3,9 @@
 // The contract of an instruction set `Isa<T>` (T = float, double); lanes, Vec, Mask and, besides Vec's + - * /:
 //   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only;
 //                             those of float take Float16 and BFloat16 as well, and round to the nearest, ties to even
+//   streams, stream           whether stream(p, v) differs from store(p, v): it does not read what is at p into a
+//   cache,
+//                             nor leave v there; p can be divided by the size of what is stored
 //   fuses, fma                whether a * b + c is rounded once
 //   sqrt                      rounded to the nearest
 //   constant                  set(x), read from memory once for all its uses that follow: where registers are few,
@@ -43,6 +46,14 @@ template <> struct Bits<double> {
   static constexpr int mantissa = 52;
 };
 
+// Whether the processor that `Host`'s file is compiled for fuses products and sums.
+template <class Host> struct FusesOn {
+  static constexpr bool value = Host::fuses;
+};
+template <> struct FusesOn<void> {
+  static constexpr bool value = false;
+};
+
 // `Host` tells apart the scalar code of files that are compiled for different processors: without it the linker would
 // keep one of the copies for all of them, perhaps the one that a processor cannot run.
 template <class T, class Host = void> struct Scalar {
@@ -52,18 +63,26 @@ template <class T, class Host = void> struct Scalar {
   using Mask = bool;
   using Int = typename Bits<T>::Int;
   static constexpr int lanes = 1, columns = 1;
-  static constexpr bool fuses = false;
+  static constexpr bool fuses = FusesOn<Host>::value, streams = false;
 
   static MLEFAST_FN Vec set(T x) { return x; }
   static MLEFAST_FN Vec constant(T x) { return x; }
   template <class S> static MLEFAST_FN Vec load(const S* p) { return to_value(*p); }
   template <class S> static MLEFAST_FN Vec load(const S* p, int64_t n, T fill) { return n > 0 ? to_value(*p) : fill; }
   template <class S> static MLEFAST_FN void store(S* p, Vec v) { *p = from_value<S>(v); }
+  template <class S> static MLEFAST_FN void stream(S* p, Vec v) { store(p, v); }
   template <class S> static MLEFAST_FN void store(S* p, Vec v, int64_t n) {
     if (n > 0) store(p, v);
   }
 
-  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+  static MLEFAST_FN Vec fma(Vec a, Vec b, Vec c) {
+    if constexpr (!fuses)
+      return a * b + c;
+    else if constexpr (sizeof(T) == 4)
+      return __builtin_fmaf(a, b, c);
+    else
+      return __builtin_fma(a, b, c);
+  }
   static MLEFAST_FN Vec sqrt(Vec v) {
     if constexpr (sizeof(T) == 4)
       return __builtin_sqrtf(v);

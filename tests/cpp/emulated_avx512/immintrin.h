@@ -128,6 +128,8 @@ inline void _mm512_storeu_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof v); 
 inline void _mm512_storeu_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
 inline __m512 _mm512_mask_loadu_ps(__m512 fill, __mmask16 m, const float* p) { return each<__m512>([&](int i) { return m >> i & 1 ? p[i] : fill.lane[i]; }); }
 inline __m512d _mm512_mask_loadu_pd(__m512d fill, __mmask8 m, const double* p) { return each<__m512d>([&](int i) { return m >> i & 1 ? p[i] : fill.lane[i]; }); }
+inline void _mm512_stream_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
+inline void _mm512_stream_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
 inline void _mm512_mask_storeu_ps(float* p, __mmask16 m, __m512 v) { for (int i = 0; i < 16; ++i) if (m >> i & 1) p[i] = v.lane[i]; }
 inline void _mm512_mask_storeu_pd(double* p, __mmask8 m, __m512d v) { for (int i = 0; i < 8; ++i) if (m >> i & 1) p[i] = v.lane[i]; }
 
@@ -188,6 +190,7 @@ inline __m512i _mm512_slli_epi64(__m512i v, int n) { const auto wide = emulated:
 inline __m512i _mm512_mask_blend_epi32(__mmask16 m, __m512i no, __m512i yes) { return each<__m512i>([&](int i) { return m >> i & 1 ? yes.lane[i] : no.lane[i]; }); }
 inline __m512i _mm512_cvtepu16_epi32(__m256i v) { return each<__m512i>([&](int i) { return int32_t(v.lane[i]); }); }
 inline __m256i _mm512_cvtepi32_epi16(__m512i v) { return each<__m256i>([&](int i) { return uint16_t(v.lane[i]); }); }
+inline void _mm256_stream_si256(__m256i* p, __m256i v) { std::memcpy(static_cast<void*>(p), &v, sizeof v); }
 inline __m256i _mm256_set1_epi16(int16_t x) { return each<__m256i>([&](int) { return uint16_t(x); }); }
 inline __m256i _mm256_loadu_si256(const __m256i* p) { __m256i v; std::memcpy(&v, p, sizeof v); return v; }
 inline void _mm256_storeu_si256(__m256i* p, __m256i v) { std::memcpy(p, &v, sizeof v); }

@@ -1,0 +1,105 @@
+"""Long rows of contiguous classes: what their exponentials are taken against, how their final values are written."""
+
+from __future__ import annotations
+
+import cases
+import mlefast as mf
+import numpy as np
+import pytest
+import reference
+from test_streamed_columns import DTYPES, check
+
+STREAMED = 1 << 25  # bytes from which on an output of long rows is written past the caches
+FUSED = [isa for isa in cases.ISAS if isa != "scalar"]
+
+
+def awkward_rows(n, classes, dtype):
+    """Rows whose blocks have other pivots than the row's, from small logits to large ones, with whole rows masked."""
+    r = np.random.default_rng(3)
+    x = r.standard_normal((n, classes), np.float32)
+    x[1::5] = np.sort(x[1::5], axis=-1) * 60  # each block has a higher maximum
+    x[2::5] *= 9
+    x[3::50, : classes // 2] = -np.inf
+    x[4::50] = -np.inf
+    x[5::50, 7] = np.nan
+    x[6::50] += 3e6
+    x[7::50, 1] = np.inf
+    with np.errstate(over="ignore"):
+        return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("shift", [0, 1, 5])
+@pytest.mark.parametrize("classes", [3_072, 3_205, 16_385, 40_001])
+def test_an_output_of_any_alignment_has_the_bits_of_one_in_place(isa, dtype, classes, shift):
+    x = awkward_rows(2 + STREAMED // (classes * np.dtype(dtype).itemsize), classes, dtype)
+    y = np.random.default_rng(6).integers(0, classes, len(x))
+    y[::3] = -100
+    y[1::9], y[2::9], y[4::9], y[5::9] = 0, classes - 1, 1024, 1023
+
+    def gradient(x, out):
+        loss, _ = mf.cross_entropy_and_grad(x, y, reduction="none", out=out)
+        return (loss,)
+
+    check(gradient, x, shift)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("function", [mf.softmax, mf.log_softmax])
+def test_probabilities_of_any_alignment(isa, dtype, function, threads):
+    def call(x, out):
+        function(x, out=out)
+        return ()
+
+    for n in (1, 3):
+        threads(n)
+        check(call, awkward_rows(2 + STREAMED // (3_205 * np.dtype(dtype).itemsize), 3_205, dtype), 3 * n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("classes", [1_000, 2_500])
+def test_a_row_does_not_depend_on_its_neighbours(isa, dtype, classes):
+    """Pivots outlive their row, and a row is written while the next one is read."""
+    x = awkward_rows(60, classes, dtype)
+    y = np.random.default_rng(1).integers(0, classes, 60)
+    unsigned = f"u{x.itemsize}"
+    loss, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
+    probabilities, logarithms = mf.softmax(x), mf.log_softmax(x)
+    for i in range(60):
+        one = slice(i, i + 1)
+        alone, gradient_alone = mf.cross_entropy_and_grad(x[one], y[one], reduction="none")
+        np.testing.assert_array_equal(alone, loss[one])
+        np.testing.assert_array_equal(gradient_alone.view(unsigned), gradient[one].view(unsigned))
+        np.testing.assert_array_equal(mf.softmax(x[one]).view(unsigned), probabilities[one].view(unsigned))
+        np.testing.assert_array_equal(mf.log_softmax(x[one]).view(unsigned), logarithms[one].view(unsigned))
+
+
+@pytest.mark.parametrize("name", FUSED)
+@pytest.mark.parametrize(("dtype", "per_gap"), [(np.float32, 0.03), (np.float64, 0.2)])
+def test_no_difference_from_the_maximum_is_rounded(name, dtype, per_gap):
+    """Which would move an entry that is g behind by g / 2 units: src/cpp/pivot.hpp promises less."""
+    before = mf.show_config()["isa"]
+    mf._core.set_isa(name)
+    try:
+        for largest in (0.0, 3.1, -77.7, 1000.3):
+            x = np.random.default_rng(2).uniform(-85, 0, (20, 5000)).astype(dtype) + dtype(largest)
+            x[:, 17] = largest
+            cases.assert_ulps(mf.softmax(x), reference.softmax(x), dtype, cases.ULP + per_gap * reference.gap(x))
+    finally:
+        mf._core.set_isa(before)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("largest", [2.0**20, -(2.0**20), 6.0e6, -6.0e6, 2.7725887, -2.7725887, 5.0e8])
+def test_where_pivots_change(isa, dtype, largest):
+    """Just below the border and just above it, in one row and in neighbouring ones."""
+    x = np.random.default_rng(4).uniform(-20, 0, (40, 2500)).astype(dtype) + dtype(largest)
+    steps = np.arange(-20, 20) * np.spacing(dtype(abs(largest)))
+    x[np.arange(40), np.arange(40) * 60] = dtype(largest) + steps.astype(dtype)
+    cases.check_rows(x, cases.targets(x), dtype)
+
+
+def test_no_probability_exceeds_one(isa):
+    x = np.full((400, 3000), -np.inf, np.float32)
+    x[:, 5] = np.random.default_rng(0).uniform(-300, 300, 400)
+    assert (mf.softmax(x)[:, 5] == 1).all()
