@@ -441,8 +441,11 @@ template <class Ops, class Task, class S> class RowKernel {
       } else {
         Row row{};
         if (streams) prefetch_to_write(out, 0), prefetch_to_write(out + n - 1, 0);  // the only lines that are read
-        if (writes && !(streams && !waits))
-          scan.prefetch_writes(bytes_between(x, waits ? static_cast<void*>(stage) : out) + write_ahead);
+        if (writes) {
+          const bool to_stage = waits && !is_half<S>;
+          if (to_stage || !streams)
+            scan.prefetch_writes(bytes_between(x, to_stage ? static_cast<void*>(stage) : out) + write_ahead);
+        }
         for (int64_t s = 0; s < n; s += segment) {
           const int64_t len = at_most(n - s, segment), rest = n - s - len;
           const Row part = scan.scan(x + s, len, stage ? stage + s : stage, rest ? x + s + len : next,
