@@ -99,10 +99,7 @@ template <class Isa> struct Math : Isa {
     constexpr int last = Constants::exp_terms - 1;
     const Vec highest = Isa::constant(Constants::exp_c[last]);
     for (int q = 0; q < K; ++q) p[q] = highest;
-    for (int term = last - 1; term >= 0; --term) {
-      const Vec c = Isa::constant(Constants::exp_c[term]);
-      for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
-    }
+    add_terms<last - 1>(v, p);
     const Vec one = Isa::constant(1);
     if constexpr (Isa::fuses) {
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
@@ -112,6 +109,14 @@ template <class Isa> struct Math : Isa {
     }
     // For products, because exponents that are added would make numbers of some NaN.
     for (int q = 0; q < K; ++q) power[q] = Isa::power_of_two(shifted[q]);
+  }
+
+  // The rest of Horner's scheme. (A recursion and no loop, whose index would make a symbol of the coefficients where it
+  // is not unrolled: each instruction set's file would define it.)
+  template <int term, int K> static MLEFAST_FN void add_terms(const Vec (&v)[K], Vec (&p)[K]) {
+    const Vec c = Isa::constant(Constants::exp_c[term]);
+    for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
+    if constexpr (term > 0) add_terms<term - 1>(v, p);
   }
 
   // What the rounding of high - low loses.
@@ -145,12 +150,18 @@ template <class Isa> struct Math : Isa {
   }
 
  private:
+  template <int term> static MLEFAST_FN Vec add_log_terms(Vec z, Vec r) {
+    r = Isa::fma(r, z, Isa::set(Constants::log_c[term]));
+    if constexpr (term > 0) return add_log_terms<term - 1>(z, r);
+    return r;
+  }
+
   // k log 2 + log(1 + f)
   static MLEFAST_FN Vec log_of_split(Vec k, Vec f) {
     const Vec half = Isa::set(Value(0.5));
     const Vec s = f / (Isa::set(2) + f), z = s * s;
     Vec r = Isa::set(Constants::log_c[Constants::log_terms - 1]);
-    for (int term = Constants::log_terms - 2; term >= 0; --term) r = Isa::fma(r, z, Isa::set(Constants::log_c[term]));
+    r = add_log_terms<Constants::log_terms - 2>(z, r);
     const Vec half_square = half * f * f;
     const Vec correction = Isa::fma(k, Isa::set(Constants::ln2_lo), s * Isa::fma(r, z, half_square));
     return Isa::fma(k, Isa::set(Constants::ln2_hi), f - (half_square - correction));

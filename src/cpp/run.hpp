@@ -67,7 +67,7 @@ MLEFAST_FN Target<ValueOf<S>> read_target(const Run<S>& run, int64_t row, const 
 template <class T> inline constexpr int64_t block_length = 4096 / sizeof(T);
 
 // So many elements of scratch that what follows them starts on a cache line again.
-template <class T> constexpr int64_t whole_lines(int64_t n) {
+template <class T> MLEFAST_FN int64_t whole_lines(int64_t n) {
   constexpr int64_t line = 64 / sizeof(T);
   return (n + line - 1) / line * line;
 }
