@@ -238,7 +238,7 @@ MUTATIONS = [
     Mutation("a sum keeps an old pivot", ROWS, "rebase(sum, next_pivot)", "(void)sum", ROWS_TESTS),
     Mutation("pivot: the winner's exponential is taken for 1", PIVOT, "if (near && max > -infinity) {", "if (false) {"),
     Mutation("pivot: log 2 is wrong by a unit", MATH, "ln2 = 0x1.62e43p-1f", "ln2 = 0x1.62e42p-1f", ROWS_TESTS),
-    Mutation("pivot: far rows are taken for near ones", PIVOT, "max <= limit)", "max <= limit * 64)", ROWS_TESTS),
+    Mutation("pivot: far rows are taken for near ones", PIVOT, "max <= limit)", "max <= limit * 1024)", ROWS_TESTS),
     Mutation(
         "pivot: the difference from a far maximum is rounded twice",
         PIVOT,
