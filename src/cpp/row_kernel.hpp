@@ -36,7 +36,8 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
              bool streams_) {
     from = from_, out = out_, n = n_, block_max = block_max_, settled = settled_, target = target_, i = b = 0;
     streams = streams_ && reinterpret_cast<uintptr_t>(out) % sizeof(S) == 0;
-    factor = settled.factor * settled.unit, rest = Double::fma(-factor, settled.top, settled.factor) * settled.unit;
+    const double unit = 1 / settled.top;
+    factor = settled.factor * unit, rest = Double::fma(-factor, settled.top, settled.factor) * unit;
   }
 
   // Of one block: what comes before the first step, the steps that are left, and what comes behind them. Steps start
@@ -248,23 +249,10 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
     return absent ? nullptr : stage + i;
   }
 
-  template <int k> static MLEFAST_FN Vec largest(const Vec (&v)[k]) {
-    if constexpr (k == 1)
-      return v[0];
-    else
-      return Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[3]));
-  }
-  template <int k> static MLEFAST_FN Vec added(const Vec (&v)[k]) {
-    if constexpr (k == 1)
-      return v[0];
-    else
-      return v[0] + v[1];
-  }
-
   static MLEFAST_FN Vec largest_of_step(const S* x) {
     Vec v[K];
     for (int q = 0; q < K; ++q) v[q] = Ops::load(x + q * lanes);
-    return largest(v);
+    return Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[3]));
   }
 
   MLEFAST_FN void look_at_step(const S* x, int64_t i, Vec& best) {
@@ -303,13 +291,13 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
         else
           advance<K, raised, false>(to, x, i, n, stage, next, best, part, winners);
       }
-      sum.add(added(part));
+      sum.add(part[0] + part[1]);
     }
     const int64_t looked = i < next_n ? i : next_n / step * step;
     Vec part[sums];
     for (auto& p : part) p = Ops::set(0);
     for (; i < n; i += lanes) advance<1, raised, false>(to, x, i, n, stage, next, best, part, winners);
-    sum.add(added(part));
+    sum.add(part[0] + part[1]);
     look_at(next, looked, next_n, best);
     return raised ? double(Ops::reduce_add(Ops::counted(winners))) : 0;
   }
@@ -401,7 +389,7 @@ template <class Ops, class Task, class S> class RowKernel {
 
   // `top` is exp(maximum - pivot), which the stored exponentials are too large by.
   static MLEFAST_FN Settled settle(Row row, double top, const Target<T>& target) {
-    Settled settled{{row.max, row.others}, 0, 0, top, 1 / top};
+    Settled settled{{row.max, row.others}, 0, 0, top};
     if constexpr (Task::emit == rules::Emit::log_probability) settled.factor = Task::log_total(row);
     if constexpr (Task::emit == rules::Emit::scaled_exp) {
       settled.factor = Task::factor(row, target.scale);

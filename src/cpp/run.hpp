@@ -86,7 +86,7 @@ struct Settled {
   Part row;
   double factor;     // of exp(x - maximum)
   double at_target;  // the gradient's entry there
-  double top, unit;  // exp(maximum - pivot), by which the stored exponentials are larger, and 1 / top
+  double top;        // exp(maximum - pivot), by which the stored exponentials are larger
 };
 
 // Rows of at most so many contiguous classes may be transposed and worked on a row per lane, where four vectors of rows

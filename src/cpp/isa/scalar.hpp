@@ -3,9 +3,8 @@
 // The contract of an instruction set `Isa<T>` (T = float, double); lanes, Vec, Mask and, besides Vec's + - * /:
 //   set, load, store          load/store take any address; with a count n <= lanes they touch n elements only;
 //                             those of float take Float16 and BFloat16 as well, and round to the nearest, ties to even
-//   streams, stream           whether stream(p, v) differs from store(p, v): it does not read what is at p into a
-//   cache,
-//                             nor leave v there; p can be divided by the size of what is stored
+//   streams, stream           whether stream(p, v) differs from store(p, v): it neither reads what is at p into a
+//                             cache nor leaves v there; p can be divided by the size of what is stored
 //   fuses, fma                whether a * b + c is rounded once
 //   sqrt                      rounded to the nearest
 //   constant                  set(x), read from memory once for all its uses that follow: where registers are few,
