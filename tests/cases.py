@@ -88,8 +88,8 @@ def assert_ulps(got, want, dtype, allowed):
         )
 
 
-def check_rows(x, y, dtype):
-    """Every function on the rows x (N, C) with labels y, against the reference, entry by entry."""
+def check_rows(x, y, dtype, mf=mf):
+    """Every function of `mf` on the rows x (N, C) with labels y, against the reference, entry by entry."""
     g = reference.gap(x)
     m, _, others = reference.parts(x)
     # A row's others, and with them small losses, are only as exact as the exponentials that lead among them.
