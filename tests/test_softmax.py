@@ -179,6 +179,16 @@ def test_many_equal_logits():
             cases.assert_ulps(mf.logsumexp(x), 7 + np.log(np.full(2, n, reference.LONG)), dtype, 1)
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("classes", [10, 100, 2000])
+def test_a_maximum_and_its_logarithm_are_added_with_one_rounding(isa, dtype, classes):
+    """In units of the larger of the two; a logarithm that is rounded before would add up to 0.2."""
+    x = cases.rows("masked", 3000, classes, dtype)
+    want, m = reference.logsumexp(x), x.max(-1)
+    larger = np.maximum(np.abs(want), np.maximum(np.abs(m), want - m))
+    cases.assert_ulps(mf.logsumexp(x), want, dtype, 0.75 * larger / np.abs(want))
+
+
 @pytest.mark.parametrize("function", [mf.softmax, mf.log_softmax])
 def test_out(function):
     x = cases.rows("ordinary", 9, 40, np.float32)

@@ -59,7 +59,7 @@ MUTATIONS = [
         "Ops::max(Ops::max(v[0], v[1]), Ops::max(v[2], v[2]))",
     ),
     Mutation(
-        "strips: a row's tail counts what its steps have counted", STRIPS, "if (overlaps) v[q]", "if (false) v[q]"
+        "strips: a row's tail counts what its steps have counted", STRIPS, "if (overlaps) lost", "if (false) lost"
     ),
     Mutation(
         "strips: a tail's first exponentials do not wait",
@@ -68,9 +68,12 @@ MUTATIONS = [
         "staged(row[q]) + c",
     ),
     Mutation(
-        "strips: two winners are one", STRIPS, "won = Ops::count(wins, won);", "won = Ops::count(wins, Ops::set(0));"
+        "strips: winners are not counted",
+        STRIPS,
+        "winners[w] = winners[w] - Ops::counted(v);",
+        "(void)v, winners[w] = Ops::set(1);",
     ),
-    Mutation("strips: another row's maximum", STRIPS, "Ops::set(against[row[q]])", "Ops::set(against[r])"),
+    Mutation("strips: another row's pivot", STRIPS, "at[q] = against[row[q]]", "at[q] = against[r]"),
     Mutation(
         "strips: the maximum without the tail",
         STRIPS,
@@ -179,14 +182,14 @@ MUTATIONS = [
     Mutation(
         "logsumexp: log(total) in place of log1p(others)",
         LOSSES,
-        "(row.max - x_target) + Ops::log1p(row.others)",
-        "(row.max - x_target) + Ops::log1p(row.total() - Ops::set(1))",
+        "Ops::add_log1p(row.max - x_target, row.others)",
+        "Ops::add_log1p(row.max - x_target, row.total() - Ops::set(1))",
     ),
     Mutation(
         "loss: lse - x_y from a rounded lse",
         LOSSES,
-        "(row.max - x_target) + Ops::log1p(row.others)",
-        "(row.max + Ops::log1p(row.others)) - x_target",
+        "Ops::add_log1p(row.max - x_target, row.others)",
+        "Ops::add_log1p(row.max, row.others) - x_target",
     ),
     Mutation(
         "gradient: p_y - 1 at a winning target",
@@ -203,8 +206,8 @@ MUTATIONS = [
     Mutation(
         "gradient: off-target entries of short rows are 0",
         TILE,
-        "last[w] = {Task::factor(state[w], scale[w]), wanted, all};",
-        "last[w] = {Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]), wanted, all};",
+        "const Vec factor = Task::factor(state[w], scale[w]);",
+        "const Vec factor = Task::has_target ? Ops::set(0) : Task::factor(state[w], scale[w]);",
     ),
     Mutation(
         "gradient: the target's entry is not written",
@@ -223,9 +226,32 @@ MUTATIONS = [
     ),
     Mutation(
         "mask: the guard against -inf - (-inf) in short rows",
-        TILE,
-        "Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max)",
-        "state[w].max",
+        PIVOT,
+        "Ops::keep(Ops::equal(rows[w].max - rows[w].max, zero), rows[w].max)",
+        "rows[w].max",
+    ),
+    Mutation(
+        "short rows: one that is far from 0 is near for the others' sake",
+        PIVOT,
+        "near = !Ops::any(Ops::not_less(Ops::max(zero - max[w], max[w]), limit));",
+        "near = true;",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "short rows: the winner's exponential is taken for 1 in the factor", TILE, "if (pivots.near)", "if (false)"
+    ),
+    Mutation(
+        "short rows: the winner's exponential is taken for 1 in the sum",
+        PIVOT,
+        "return terms.lanes_over(top[w]);",
+        "return terms.lanes(Constants::unscale);",
+    ),
+    Mutation("short rows: one class has no probability of 1", TILE, "is_softmax && may_be_near>", "false>", ROWS_TESTS),
+    Mutation(
+        "logsumexp: a maximum and k log 2 are added with a rounding",
+        MATH,
+        "return sum + (log_of_split(k, f) + Isa::keep(Isa::equal(lost, lost), lost));",
+        "return sum + log_of_split(k, f);",
     ),
     Mutation("confident row: the winner is counted twice", ROWS, "sum.add_once((winners - 1)", "sum.add_once(winners"),
     Mutation(

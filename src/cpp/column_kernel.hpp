@@ -25,6 +25,8 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W, at_once = K / W;
+  static constexpr int64_t pivots_from = 32;  // with fewer classes, near pivots cost what they save
+  static constexpr bool exact_pivots_pay = false;
   static constexpr int64_t group = 16;   // classes whose terms are added before they join a Sum
   static constexpr int64_t notice = 16;  // classes between a prefetch and its use
 
@@ -72,38 +74,46 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
 
   MLEFAST_FN T logit_of(int64_t row, int64_t c) const { return x[c * x_class + row]; }
 
-  MLEFAST_FN void sum_up(const Vec (&against)[W], Vec (&part)[W], Vec (&winners)[W]) {
-    Vec won[K];
-    for (auto& v : won) v = Ops::set(0);
-    if (classes <= group) {
-      add_group(0, classes, against, part, won);
+  MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots, Vec (&part)[W], Vec (&winners)[W]) {
+    if constexpr (Ops::fuses)
+      if (pivots.near) return sum_up<true>(pivots, part, winners);
+    sum_up<false>(pivots, part, winners);
+  }
+  template <bool near> MLEFAST_FN void sum_up(const LanePivots<Ops, W>& against, Vec (&part)[W], Vec (&winners)[W]) {
+    Vec lost[K];
+    for (auto& v : lost) v = Ops::set(0);
+    if (!near && classes <= group) {
+      add_group<near>(0, classes, against, part, lost);
       for (int w = 0; w < W; ++w) part[w] = part[w] * Ops::set(MathConstants<T>::unscale);
     } else {
       Sum<Ops> sum[W];
       for (int64_t c = 0; c < classes; c += group) {
-        add_group(c, classes - c < group ? classes : c + group, against, part, won);
+        add_group<near>(c, classes - c < group ? classes : c + group, against, part, lost);
         for (int w = 0; w < W; ++w) sum[w].add(part[w]);
       }
-      for (int w = 0; w < W; ++w) part[w] = sum[w].lanes(MathConstants<T>::unscale);
+      for (int w = 0; w < W; ++w) part[w] = against.template sum_of<near>(sum[w], w);
     }
     for (int w = 0; w < W; ++w) {
-      winners[w] = Ops::counted(won[w]);
-      for (int q = w + W; q < K; q += W) winners[w] = winners[w] + Ops::counted(won[q]);
+      winners[w] = Ops::set(static_cast<T>(classes));
+      for (int q = w; q < K; q += W) winners[w] = winners[w] - Ops::counted(lost[q]);
     }
   }
 
   // Makes the final values of what the output holds: exponentials, or nothing yet.
-  void finish(const Finish<Ops, emit> (&last)[W]) const {
+  template <class Last> void finish(const Last (&last)[W]) const {
     int64_t c = 0;
     for (; c + at_once <= classes; c += at_once) finish_some<K>(c, last);
     for (; c < classes; ++c) finish_some<1>(c, last);
   }
 
  private:
-  // part[w] = the exponentials of classes [c, end) but for the winners', which are counted, in all groups together.
-  void add_group(int64_t c, int64_t end, const Vec (&against)[W], Vec (&part)[W], Vec (&won)[K]) const {
+  // part[w] = the exponentials of classes [c, end) but for the winners'; the others are counted, in all groups
+  // together.
+  template <bool near>
+  MLEFAST_FN void add_group(int64_t c, int64_t end, const LanePivots<Ops, W>& against, Vec (&part)[W],
+                            Vec (&lost)[K]) const {
     Vec sum[K], count[K];  // copies, which the compiler keeps in registers
-    for (int q = 0; q < K; ++q) sum[q] = Ops::set(0), count[q] = won[q];
+    for (int q = 0; q < K; ++q) sum[q] = Ops::set(0), count[q] = lost[q];
     const T* from = x + c * x_class;
     T* to = out + c * out_class;
     const int64_t from_class = x_class, to_class = out_class;
@@ -114,39 +124,46 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
           prefetch_far(reads.start, c * reads.step + byte);
           if (emit != rules::Emit::nothing) prefetch_to_write(writes.start, c * writes.step + byte);
         }
-      add<K>(from, from_class, to, to_class, against, sum, count);
+      add<near, K>(from, from_class, to, to_class, against, sum, count);
     }
     for (; c < end; ++c, from += from_class, to += to_class)
-      add<1>(from, from_class, to, to_class, against, sum, count);
-    for (int q = 0; q < K; ++q) won[q] = count[q];
+      add<near, 1>(from, from_class, to, to_class, against, sum, count);
+    for (int q = 0; q < K; ++q) lost[q] = count[q];
     for (int w = 0; w < W; ++w) {
       part[w] = sum[w];
       for (int q = w + W; q < K; q += W) part[w] = part[w] + sum[q];
     }
   }
 
-  template <int k>
-  MLEFAST_FN void add(const T* from, int64_t from_class, T* to, int64_t to_class, const Vec (&against)[W],
+  template <bool near, int k>
+  MLEFAST_FN void add(const T* from, int64_t from_class, T* to, int64_t to_class, const LanePivots<Ops, W>& against,
                       Vec (&sum)[K], Vec (&count)[K]) const {
     Vec v[k];
+    Mask loses[k];
     for (int q = 0; q < k; ++q) {
-      v[q] = load(from + vector(q, from_class)) - against[q % W];
+      v[q] = load(from + vector(q, from_class));
+      if (near) loses[q] = Ops::unlike(v[q], against.max[q % W]);
+      if (!near) v[q] = v[q] - against.max[q % W];
       if (in_memory && emit != rules::Emit::nothing)
         prefetch_to_write(to + vector(q, to_class), notice * to_class * int64_t(sizeof(T)));
     }
-    Ops::exp_scaled(v);
+    if constexpr (near)
+      Ops::template exp_against<true>([&](int q) { return against.lowest[q % W]; },
+                                      [&](int q) { return against.magic[q % W]; }, v);
+    else
+      Ops::exp_scaled(v);
     for (int q = 0; q < k; ++q) {
       if (emit == rules::Emit::scaled_exp) store(to + vector(q, to_class), v[q]);
-      const Mask wins = Ops::equal(v[q], Ops::set(MathConstants<T>::scale));
-      sum[q] = Ops::add_unless(wins, sum[q], v[q]);
-      count[q] = Ops::count(wins, count[q]);
+      if (!near) loses[q] = Ops::unlike(v[q], Ops::set(MathConstants<T>::scale));
+      sum[q] = Ops::add_where(loses[q], sum[q], v[q]);
+      count[q] = Ops::count(loses[q], count[q]);
     }
   }
 
-  template <int k> MLEFAST_FN void finish_some(int64_t c, const Finish<Ops, emit> (&last)[W]) const {
+  template <int k, class Last> MLEFAST_FN void finish_some(int64_t c, const Last (&last)[W]) const {
     Vec v[k];
     for (int q = 0; q < k; ++q) v[q] = load(emit == rules::Emit::scaled_exp ? outputs(c, q) : logits(c, q));
-    Finish<Ops, emit>::apply([&](int q) -> const Finish<Ops, emit>& { return last[q % W]; }, v);
+    Last::apply([&](int q) -> const Last& { return last[q % W]; }, v);
     for (int q = 0; q < k; ++q) store(outputs(c, q), v[q]);
   }
 };
@@ -156,8 +173,9 @@ template <class Ops, class Task, int W>
 MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, Sum<Ops>& total) {
   using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, (W > 1)>>;
   return for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
-    Tile tile(run.x + first, run.x_class, Tile::writes ? run.out + first : nullptr, run.out_class, run.classes, n);
-    tile.work_whole(run, first, total);
+    auto* const out = Tile::writes ? run.out + first : nullptr;
+    Tile tile(run.x + first, run.x_class, out, run.out_class, run.classes, n);
+    tile.work_whole(run, first, out, run.out_row, total);
   });
 }
 
@@ -188,7 +206,7 @@ MLEFAST_FN int64_t run_transposed(const Run<S>& run, int64_t r, typename Ops::Va
       for (int w = 0; w < W; ++w)
         Mover::scatter(scratch + w * lanes, Tile::rows, part, run.classes, beyond(run.out_row, w),
                        run.out + (first + w * lanes) * run.out_row, run.out_row, [&](auto& v) { tile.finish(w, v); });
-    tile.write_targets(run, first);
+    tile.write_targets(run.out + first * run.out_row, run.out_row, run.out_class);
   });
 }
 
@@ -220,7 +238,7 @@ MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value*
       }
     if constexpr (Tile::writes)
       Mover::scatter(scratch, n, run.classes, out, run.out_class, [&](int64_t, auto& v) { tile.finish_rows(v); });
-    tile.write_targets(run, first);
+    tile.write_targets(out, run.out_row, run.out_class);
   });
   if (streams) settle_lines();
   return r;

@@ -10,10 +10,10 @@ namespace mlefast {
 
 // From how many classes on rows are worked on in strips rather than transposed; with an output or without it, so that
 // the values have the same bits. (Measured at 32 to 1000 classes. AVX2: both take as long at 100 to 130 classes of
-// floats. AVX-512: at 112 classes of floats or doubles, but at 72 to 75 with an output: at 100 strips take a tenth more
-// without it, a seventh less with it.)
+// floats. AVX-512 on an Intel Xeon: at 112 classes of floats or doubles, but at 72 to 75 with an output; on an AMD EPYC
+// at 112 as well, and at 100 strips take a tenth more, in place from memory a third.)
 template <class Ops> constexpr int64_t strips_from() {
-  return Ops::lanes * sizeof(typename Ops::Value) < 64 ? transposed_vectors * Ops::lanes : 96;
+  return Ops::lanes * sizeof(typename Ops::Value) < 64 ? transposed_vectors * Ops::lanes : 112;
 }
 
 // Short rows of contiguous classes.

@@ -14,7 +14,8 @@
 // Where products are not fused, and for maxima so large that n would not be exact, the pivot is the maximum itself.
 #pragma once
 
-#include "math.hpp"
+#include "../rules/state.h"
+#include "vectors.hpp"
 
 namespace mlefast {
 
@@ -84,6 +85,46 @@ template <class Ops> class Pivot {
   static double power_of_two(double n) {
     using Of = MathConstants<double>;
     return n < -1000 ? 0 : Double::power_of_two((Of::magic - Of::log2_scale) + n);
+  }
+};
+
+// Of W vectors of rows, one in each lane, that are all near or none: what exp_parts wants, and exp(max - pivot) as it
+// takes that, times `scale`.
+template <class Ops, int W> struct LanePivots {
+  using T = typename Ops::Value;
+  using Vec = typename Ops::Vec;
+  using Constants = MathConstants<T>;
+
+  bool near;
+  Vec max[W];  // 0 for rows of -inf, whose logits it does not equal, and for those that are NaN in the end
+  Vec lowest[W], magic[W], top[W];  // if they are near
+
+  // `wanted`: whether near pivots are worth their costs, which are the same for any number of classes.
+  MLEFAST_FN LanePivots(const rules::State<Ops> (&rows)[W], bool wanted) : near(Ops::fuses && wanted) {
+    const Vec zero = Ops::set(0), limit = Ops::set(Pivot<Ops>::limit);
+    for (int w = 0; w < W; ++w) {
+      max[w] = Ops::keep(Ops::equal(rows[w].max - rows[w].max, zero), rows[w].max);
+      if (near) near = !Ops::any(Ops::not_less(Ops::max(zero - max[w], max[w]), limit));
+    }
+    if constexpr (Ops::fuses)
+      if (near)
+        for (int w = 0; w < W; ++w) {
+          const Vec even = Ops::set(Constants::magic);
+          const Vec multiple = (Ops::fma(max[w], Ops::set(Constants::log2e / 8), even) - even) * Ops::set(8);
+          lowest[w] = Ops::fma(multiple, Ops::set(Constants::ln2), Ops::set(Constants::lowest));
+          magic[w] = even - multiple;
+          Vec v[1] = {max[w]};
+          Ops::template exp_against<true>(lowest[w], magic[w], v);
+          top[w] = v[0];
+        }
+  }
+
+  // Sums of exponentials as multiples of exp(max).
+  template <bool is_near> MLEFAST_FN Vec sum_of(const Sum<Ops>& terms, int w) const {
+    if constexpr (is_near)
+      return terms.lanes_over(top[w]);
+    else
+      return terms.lanes(Constants::unscale);
   }
 };
 

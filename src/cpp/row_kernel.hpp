@@ -277,9 +277,9 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
 
   template <bool raised, bool near>
   MLEFAST_FN double scan_block(typename Pivot<Ops>::Vectors against_, const S* x, int64_t n, T* stage, T max,
-                               const S* next, int64_t next_n, Vec& best, Sum<Ops>& sum, Writer& writer) {
+                               const S* next, int64_t next_n, Vec& best_of_all, Sum<Ops>& sum, Writer& writer) {
     const Block<near> to{against_, Ops::set(max)};
-    Vec winners = Ops::set(0);
+    Vec winners = Ops::set(0), best = best_of_all;  // which the compiler keeps in registers
     int64_t i = 0;
     while (i + step <= n) {
       Vec part[sums];
@@ -299,6 +299,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
     for (; i < n; i += lanes) advance<1, raised, false>(to, x, i, n, stage, next, best, part, winners);
     sum.add(part[0] + part[1]);
     look_at(next, looked, next_n, best);
+    best_of_all = best;
     return raised ? double(Ops::reduce_add(Ops::counted(winners))) : 0;
   }
 
@@ -319,7 +320,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
     const bool whole = k > 1 || n - i >= lanes;
     const S* x = from + i;
     stage = at(stage, i);
-    Vec v[k], power[k], e[k];
+    Vec v[k], power[k];
     for (int64_t byte = 0; byte < int64_t(k * lanes * sizeof(S)); byte += 64) {
       prefetch_far(x, read_ahead + byte);
       prefetch(x, block * int64_t(sizeof(S)) + near_ahead + byte);
@@ -331,17 +332,26 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
     if constexpr (!Block::near)
       for (int q = 0; q < k; ++q) v[q] = v[q] - to.against.shift;
     if (fused) look_at_step(next, i, best);
-    Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
-    if (emit == rules::Emit::scaled_exp)
-      for (int q = 0; q < k; ++q) e[q] = v[q] * power[q];
+    constexpr bool stored = emit == rules::Emit::scaled_exp;
+    if constexpr (stored)
+      Ops::template exp_against<Block::near>(to.against.lowest, to.against.magic, v);
+    else
+      Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
+    const auto keep = [&](int q) __attribute__((always_inline)) {
+      if constexpr (stored) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
+    };
     if (won)
       for (int q = 0; q < k; ++q) {
-        const auto wins = Ops::equal(load_from(x + q * lanes, n - i, whole), to.max);
+        const auto wins = Ops::equal(load_from(x + q * lanes, n - i, whole), to.max);  // `stage` may be x
+        keep(q);
         v[q] = Ops::add_unless(wins, Ops::set(0), v[q]), winners = Ops::count(wins, winners);
       }
-    if (emit == rules::Emit::scaled_exp)
-      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, e[q]) : Ops::store(stage, e[q], n - i);
-    for (int q = 0; q < k; ++q) part[q % sums] = Ops::fma(v[q], power[q], part[q % sums]);
+    else
+      for (int q = 0; q < k; ++q) keep(q);
+    for (int q = 0; q < k; ++q) {
+      Vec& sum = part[q % sums];
+      sum = stored ? sum + v[q] : Ops::fma(v[q], power[q], sum);
+    }
   }
 
   static bool holds_nan(const S* x, int64_t n) {

@@ -17,7 +17,8 @@ template <class S> struct Run {
   int64_t x_row, x_class;  // strides, in elements
   S* out;                  // the output array, or null; may be x itself with x's strides
   int64_t out_row, out_class;
-  bool streams;  // the output is better kept out of the caches: nothing of it is there, and it would not fit
+  bool streams;  // the output is better kept out of the caches: nothing of it is there, and it would not fit; rows that
+                 // are worked on in strips have no gaps then
   bool lags;     // contiguous classes: a row is finished while the next one is scanned; scratch is for two rows
 
   const int64_t* target;  // a class for each row, or null

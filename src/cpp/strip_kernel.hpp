@@ -17,6 +17,8 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   using Vec = typename Ops::Vec;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W;
   static constexpr int64_t step = K * lanes;
+  static constexpr int64_t pivots_from = 0;
+  static constexpr bool exact_pivots_pay = true;
 
   const S* x;
   int64_t x_row;
@@ -55,39 +57,45 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
 
   MLEFAST_FN T logit_of(int64_t row, int64_t c) const { return to_value(x[row * x_row + c]); }
 
-  void sum_up(const Vec (&shift)[W], Vec (&sum)[W], Vec (&winners)[W]) {
-    T against[rows], sums[rows * lanes], wins[rows * lanes];
-    for (int w = 0; w < W; ++w) Ops::store(against + w * lanes, shift[w]);
+  MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots, Vec (&sum)[W], Vec (&winners)[W]) {
+    if constexpr (Ops::fuses)
+      if (pivots.near) return sum_up<true>(pivots, sum, winners);
+    sum_up<false>(pivots, sum, winners);
+  }
+  template <bool near> void sum_up(const LanePivots<Ops, W>& pivots, Vec (&sum)[W], Vec (&winners)[W]) {
+    T sums[rows * lanes], losers[rows * lanes];
     for (int64_t r = 0; r < rows; ++r)
-      Ops::store(sums + r * lanes, Ops::set(0)), Ops::store(wins + r * lanes, Ops::set(0));
-    if (tail > 0) sum_tails(against, sums, wins);
-    for (int64_t r = 0; r < n; ++r) sum_row(x + r * x_row, staged(r), against[r], sums + r * lanes, wins + r * lanes);
+      Ops::store(sums + r * lanes, Ops::set(0)), Ops::store(losers + r * lanes, Ops::set(0));
+    const RowPivots<near> against(pivots);
+    if (tail > 0) sum_tails(against, sums, losers);
+    for (int64_t r = 0; r < n; ++r) sum_row(x + r * x_row, staged(r), against[r], sums + r * lanes, losers + r * lanes);
     for (int w = 0; w < W; ++w) {
       Sum<Ops> terms;
       turn(sums, w, [&](Vec v) { terms.add(v); });
-      sum[w] = terms.lanes(MathConstants<T>::unscale);
-      winners[w] = Ops::set(0);
-      turn(wins, w, [&](Vec v) { winners[w] = winners[w] + Ops::counted(v); });
+      sum[w] = pivots.template sum_of<near>(terms, w);
+      winners[w] = Ops::set(static_cast<T>(classes));
+      turn(losers, w, [&](Vec v) { winners[w] = winners[w] - Ops::counted(v); });
     }
   }
 
-  void finish(const Finish<Ops, rules::Emit::scaled_exp> (&last)[W]) const {
-    T by[W][Rescale<Ops>::stored], wanted[rows];
+  template <bool exact> void finish(const Finish<Ops, rules::Emit::scaled_exp, exact> (&last)[W]) const {
+    using Factor = Rescale<Ops, exact>;
+    T by[W][Factor::stored], wanted[rows];
     for (int w = 0; w < W; ++w) last[w].rescale().store(by[w]), Ops::store(wanted + w * lanes, last[w].wants());
     for (int64_t r = 0; r < n; ++r)
       if (last[0].wants_all() || wanted[r] != 0) {
-        const auto rescale = Rescale<Ops>::of_lane(by[r / lanes] + r % lanes);
+        const auto rescale = Factor::of_lane(by[r / lanes] + r % lanes);
         finish_row(staged(r), overlapping + r * lanes, out + r * out_row, [&](auto& v) { rescale(v); });
       } else {
         for (int64_t c = 0; c < classes; ++c) out[r * out_row + c] = S{};
       }
   }
-  void finish(const Finish<Ops, rules::Emit::log_probability> (&last)[W]) const {
+  void finish(const Finish<Ops, rules::Emit::log_probability, false> (&last)[W]) const {
     T max[rows], log_total[rows];
     for (int w = 0; w < W; ++w)
       Ops::store(max + w * lanes, last[w].max), Ops::store(log_total + w * lanes, last[w].log_total);
     for (int64_t r = 0; r < n; ++r) {
-      const Finish<Ops, rules::Emit::log_probability> row{Ops::set(max[r]), Ops::set(log_total[r])};
+      const Finish<Ops, rules::Emit::log_probability, false> row{Ops::set(max[r]), Ops::set(log_total[r])};
       const S* from = x + r * x_row;
       finish_row(from, from + classes - tail, out + r * out_row,
                  [&](auto& v) { row.apply([&](int) -> const auto& { return row; }, v); });
@@ -125,61 +133,88 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     return best;
   }
 
+  // One row's.
+  template <bool near> struct RowPivot {
+    Vec max, lowest, magic;
+  };
+  template <bool near> struct RowPivots {
+    T max[rows], lowest[rows], magic[rows];
+
+    explicit RowPivots(const LanePivots<Ops, W>& all) {
+      for (int w = 0; w < W; ++w) {
+        Ops::store(max + w * lanes, all.max[w]);
+        if (near) Ops::store(lowest + w * lanes, all.lowest[w]), Ops::store(magic + w * lanes, all.magic[w]);
+      }
+    }
+    MLEFAST_FN RowPivot<near> operator[](int64_t r) const {
+      using Constants = MathConstants<T>;
+      if constexpr (near)
+        return {Ops::set(max[r]), Ops::set(lowest[r]), Ops::set(magic[r])};
+      else
+        return {Ops::set(max[r]), Ops::constant(Constants::lowest), Ops::constant(Constants::magic)};
+    }
+  };
+
+  // v[q], logits, are taken against the pivot at(q): exp(v[q] - pivot) * scale is v[q] * power[q] afterwards. losers[q]
+  // is where they are below the maximum (or NaN): winners are left out of the sum, and counted.
+  template <bool near, int k, class At>
+  static MLEFAST_FN void take(const At& at, Vec (&v)[k], Vec (&power)[k], Mask (&losers)[k]) {
+    for (int q = 0; q < k; ++q) losers[q] = Ops::unlike(v[q], at(q).max);
+    if constexpr (!near)
+      for (int q = 0; q < k; ++q) v[q] = v[q] - at(q).max;
+    Ops::template exp_parts<near>([&](int q) { return at(q).lowest; }, [&](int q) { return at(q).magic; }, v, power);
+  }
+
   // A row's steps, of which there are at most strip_steps: few enough for a sum in T.
-  MLEFAST_FN void sum_row(const S* row, T* to, T max, T* sums, T* wins) const {
+  template <bool near>
+  MLEFAST_FN void sum_row(const S* row, T* to, const RowPivot<near> against, T* sums, T* losers) const {
     const int64_t next_strip = rows * x_row * int64_t(sizeof(S));  // read while this one is worked on
-    const Vec against = Ops::set(max);
-    Vec sum = Ops::load(sums), won = Ops::load(wins);
+    Vec part[2] = {Ops::load(sums), Ops::set(0)}, count = Ops::load(losers);
     for (int64_t c = 0; c + step <= classes; c += step) {
-      Vec v[K];
+      Vec v[K], power[K];
+      Mask lost[K];
       for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch_far(row + c, next_strip + byte);
       if (emit == rules::Emit::scaled_exp && !is_half<S>) prefetch_step(to + c);
-      for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes) - against;
-      Ops::exp_scaled(v);
+      for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes);
+      take<near>([&](int) -> const auto& { return against; }, v, power, lost);
       for (int q = 0; q < K; ++q) {
-        if (emit == rules::Emit::scaled_exp) Ops::store(to + c + q * lanes, v[q]);
-        leave_out(v[q], won);
+        if (emit == rules::Emit::scaled_exp) Ops::store(to + c + q * lanes, v[q] * power[q]);
+        part[q % 2] = Ops::fma_where(lost[q], v[q], power[q], part[q % 2]), count = Ops::count(lost[q], count);
       }
-      sum = sum + ((v[0] + v[1]) + (v[2] + v[3]));
     }
-    Ops::store(sums, sum), Ops::store(wins, won);
+    Ops::store(sums, part[0] + part[1]), Ops::store(losers, count);
   }
 
   // The last vectors of some rows at a time.
-  void sum_tails(const T* against, T* sums, T* wins) {
+  template <bool near> void sum_tails(const RowPivots<near>& against, T* sums, T* losers) {
     constexpr int some = lanes < K ? lanes : K;
     T number[lanes];
     for (int i = 0; i < lanes; ++i) number[i] = static_cast<T>(i + 1);
     const Mask fresh = Ops::less(Ops::set(static_cast<T>(tail - classes % step)), Ops::load(number));
-    for (int64_t r = 0; r < n; r += some)
+    for (int64_t r = 0; r < n; r += some) {
+      int64_t row[some];
+      RowPivot<near> at[some];
+      for (int q = 0; q < some; ++q) row[q] = r + q < n ? r + q : n - 1, at[q] = against[row[q]];
       for (int64_t c = classes - tail; c < classes; c += lanes) {
-        Vec v[some];
-        int64_t row[some];
+        Vec v[some], power[some];
+        Mask lost[some];
         for (int q = 0; q < some; ++q) {
-          row[q] = r + q < n ? r + q : n - 1;
-          v[q] = Ops::load(x + row[q] * x_row + c) - Ops::set(against[row[q]]);
+          v[q] = Ops::load(x + row[q] * x_row + c);
           // With an output, in cache, the prefetches of the steps alone were quicker by 15 %.
           if (emit == rules::Emit::nothing) prefetch_far(x + row[q] * x_row + c, rows * x_row * int64_t(sizeof(S)));
         }
-        Ops::exp_scaled(v);
+        take<near>([&](int q) -> const auto& { return at[q]; }, v, power, lost);
         for (int q = 0; q < some; ++q) {
           const bool overlaps = c == classes - tail;
           if (emit == rules::Emit::scaled_exp)
-            Ops::store(overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c, v[q]);
-          if (overlaps) v[q] = Ops::keep(fresh, v[q]);
-          Vec won = Ops::load(wins + (r + q) * lanes);
-          leave_out(v[q], won);
-          Ops::store(wins + (r + q) * lanes, won);
-          Ops::store(sums + (r + q) * lanes, Ops::load(sums + (r + q) * lanes) + v[q]);
+            Ops::store(overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c, v[q] * power[q]);
+          if (overlaps) lost[q] = Ops::both(fresh, lost[q]);
+          T *sum = sums + (r + q) * lanes, *count = losers + (r + q) * lanes;
+          Ops::store(sum, Ops::fma_where(lost[q], v[q], power[q], Ops::load(sum)));
+          Ops::store(count, Ops::count(lost[q], Ops::load(count)));
         }
       }
-  }
-
-  // Winners are left out of the sum, and counted.
-  static MLEFAST_FN void leave_out(Vec& v, Vec& won) {
-    const Mask wins = Ops::equal(v, Ops::set(MathConstants<T>::scale));
-    won = Ops::count(wins, won);
-    v = Ops::add_unless(wins, Ops::set(0), v);
+    }
   }
 
   template <class In, class First, class Apply>
@@ -201,14 +236,17 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   }
 };
 
-// From row r on; the row it got to.
+// From row r on; the row it got to. Halves are computed in scratch; `lines`, if there are any, write the output.
 template <class Ops, class Task, int W, class S>
-MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
+MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value* scratch, LineWriter* lines,
+                              Sum<Ops>& total) {
   using Strip = Tile<Ops, Task, StripPasses<Ops, Task::emit, W, S>>;
   return for_each_tile<Strip>(run, r, [&](int64_t first, int64_t n) {
-    S* const out = Strip::writes ? run.out + first * run.out_row : nullptr;
+    S* out = Strip::writes ? run.out + first * run.out_row : nullptr;
+    if (Strip::writes && lines) out = static_cast<S*>(lines->next());
     Strip strip(run.x + first * run.x_row, run.x_row, out, run.out_row, scratch, run.classes, n);
-    strip.work_whole(run, first, total);
+    strip.work_whole(run, first, out, run.out_row, total);
+    if (Strip::writes && lines) lines->put(n * run.classes * int64_t(sizeof(S)));
   });
 }
 
@@ -222,9 +260,12 @@ template <class Ops, class Task, class S>
 void run_strips(const Run<S>& run, typename Ops::Value* scratch, Sum<Ops>& total) {
   constexpr int wide = wide_strip<Ops>;
   int64_t r = 0;
+  LineWriter writer(run.out, scratch + (is_half<S> ? wide * Ops::lanes * run.classes : 0));
+  LineWriter* const lines = run.streams ? &writer : nullptr;
   if (wide * Ops::lanes * run.classes <= wide_strip_tile<typename Ops::Value>)
-    r = run_strips<Ops, Task, wide>(run, r, scratch, total);
-  run_strips<Ops, Task, 1>(run, r, scratch, total);
+    r = run_strips<Ops, Task, wide>(run, r, scratch, lines, total);
+  run_strips<Ops, Task, 1>(run, r, scratch, lines, total);
+  if (lines) writer.finish();
 }
 
 }  // namespace mlefast

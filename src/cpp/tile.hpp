@@ -5,38 +5,42 @@
 #pragma once
 
 #include "../rules/losses.h"
+#include "pivot.hpp"
 #include "run.hpp"
 #include "vectors.hpp"
 
 namespace mlefast {
 
-// What the last pass makes of a vector of rows: of its exponentials,
-template <class Ops, rules::Emit emit> class Finish {
+// What the last pass makes of a vector of rows: of its exponentials (`exact`: see Rescale),
+template <class Ops, rules::Emit emit, bool exact> class Finish {
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
-  Rescale<Ops> by;
+  Rescale<Ops, exact> by;
   Vec factor_;
   Mask wanted;  // 0 is written elsewhere
   bool all_wanted;
 
  public:
+  using Factor = Rescale<Ops, exact>;
   Finish() = default;
-  MLEFAST_FN Finish(Vec f, Mask wanted_, bool all) : by(f), factor_(f), wanted(wanted_), all_wanted(all) {}
+  // f: of exp(x - maximum).
+  MLEFAST_FN Finish(const Factor& by_, Vec f, Mask wanted_, bool all)
+      : by(by_), factor_(f), wanted(wanted_), all_wanted(all) {}
   MLEFAST_FN Vec factor() const { return factor_; }
-  MLEFAST_FN const Rescale<Ops>& rescale() const { return by; }
+  MLEFAST_FN const Factor& rescale() const { return by; }
   MLEFAST_FN bool wants_all() const { return all_wanted; }
   MLEFAST_FN Vec wants() const { return Ops::keep(wanted, Ops::set(1)); }  // 1 or, where 0 is written, 0
 
   // v[q] is of the rows that last(q) knows.
   template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
-    Rescale<Ops>::apply([&](int q) -> const Rescale<Ops>& { return last(q).by; }, v);
+    Factor::apply([&](int q) -> const Factor& { return last(q).by; }, v);
     if (!last(0).all_wanted)
       for (int q = 0; q < K; ++q) v[q] = Ops::keep(last(q).wanted, v[q]);
   }
 };
 
 // or of its logits.
-template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
+template <class Ops> class Finish<Ops, rules::Emit::log_probability, false> {
   using Vec = typename Ops::Vec;
 
  public:
@@ -47,16 +51,20 @@ template <class Ops> class Finish<Ops, rules::Emit::log_probability> {
   }
 };
 
-template <class Ops> class Finish<Ops, rules::Emit::nothing> {};
+template <class Ops> class Finish<Ops, rules::Emit::nothing, false> {};
 
 // `Passes` gives: T, Vec, lanes, vectors (W), rows; classes, n (rows that there are), whole (n == rows), state[W],
-// whose maxima are found; logit_of(row, class), store(values of rows), sum_up(against, sums, winners), finish.
+// whose maxima are found; pivots_from (classes from which on near pivots pay) and exact_pivots_pay (also where factors
+// must be exact then); logit_of(row, class), store(values of rows), sum_up(pivots, sums, winners), finish.
 template <class Ops, class Task, class Passes> class Tile : public Passes {
   using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::vectors, Passes::whole;
   using typename Passes::T;
   using typename Passes::Vec;
   using Mask = typename Ops::Mask;
-  using Last = Finish<Ops, Task::emit>;
+  // A row's only class has probability 1, which the quotients of near pivots would miss by a unit at times.
+  static constexpr bool is_softmax = Task::emit == rules::Emit::scaled_exp && !Task::has_target;
+  static constexpr bool may_be_near = Ops::fuses && (!is_softmax || Passes::exact_pivots_pay);
+  using Last = Finish<Ops, Task::emit, is_softmax && may_be_near>;
   static constexpr int W = vectors;
   static constexpr T infinity = static_cast<T>(__builtin_inf());
 
@@ -65,13 +73,15 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   static constexpr bool writes = Task::emit != rules::Emit::nothing;
   static constexpr int64_t least_rows = W > 1 ? rows : 1;
 
-  // All of it, where the passes find the maxima by themselves. The first row is the run's row r.
-  template <class S> MLEFAST_FN void work_whole(const Run<S>& run, int64_t r, Sum<Ops>& total) {
+  // All of it, where the passes find the maxima by themselves. The first row is the run's row r; `out` is where it is
+  // written, in the run's memory or apart.
+  template <class S>
+  MLEFAST_FN void work_whole(const Run<S>& run, int64_t r, S* out, int64_t out_row, Sum<Ops>& total) {
     read_targets(run, r);
     Passes::find_maxima();
     work(run, r, total);
     finish();
-    write_targets(run, r);
+    write_targets(out, out_row, run.out_class);
   }
 
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
@@ -144,7 +154,8 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
 
   // From the maxima to the values, and to what `finish` needs.
   template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
-    sum_up();
+    const LanePivots<Ops, W> pivots(state, may_be_near && classes >= Passes::pivots_from);
+    sum_up(pivots);
     const bool all = plain || (W > 1 && !Task::has_target);
     for (int w = 0; w < W; ++w) {
       const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(active + w * lanes));
@@ -155,35 +166,41 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
         if (run.value) Passes::store(run.value + r + w * lanes, loss);
         total.add(loss);
       }
-      if constexpr (Task::emit == rules::Emit::scaled_exp) last[w] = {Task::factor(state[w], scale[w]), wanted, all};
+      if constexpr (Task::emit == rules::Emit::scaled_exp) {
+        const Vec factor = Task::factor(state[w], scale[w]);
+        last[w] = {by_factor(factor, pivots, w), factor, wanted, all};
+      }
       if constexpr (Task::emit == rules::Emit::log_probability) last[w] = {state[w].max, Task::log_total(state[w])};
     }
   }
 
   // The gradient's entries at the targets, after all others.
-  template <class S> void write_targets(const Run<S>& run, int64_t r) const {
+  template <class S> void write_targets(S* out, int64_t out_row, int64_t out_class) const {
     if constexpr (writes && Task::has_target) {
       S entry[rows];
       for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
-      S* out = run.out + r * run.out_row;
       const int64_t* const at = index;
-      const int64_t out_row = run.out_row, out_class = run.out_class, count = W > 1 ? rows : n;
+      const int64_t count = W > 1 ? rows : n;
       for (int64_t i = 0; i < count; ++i)
         if (at[i] >= 0) out[i * out_row + at[i] * out_class] = entry[i];
     }
   }
 
  private:
-  MLEFAST_FN void sum_up() {
-    Vec against[W], sum[W], winners[W];
-    for (int w = 0; w < W; ++w)
-      against[w] = Ops::select(Ops::equal(state[w].max, Ops::set(-infinity)), Ops::set(0), state[w].max);
-    Passes::sum_up(against, sum, winners);
+  MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots) {
+    Vec sum[W], winners[W];
+    Passes::sum_up(pivots, sum, winners);
     for (int w = 0; w < W; ++w) {
       // All but one of the winners count among the others. A row that is wholly masked has no winner.
       state[w].others = sum[w] + Ops::max(winners[w] - Ops::set(1), Ops::set(0));
       if (Ops::any(Ops::equal(state[w].max, Ops::set(infinity)))) settle_infinite(w);
     }
+  }
+  static MLEFAST_FN auto by_factor(Vec factor, const LanePivots<Ops, W>& pivots, int w) {
+    using Factor = typename Last::Factor;
+    if constexpr (may_be_near)
+      if (pivots.near) return Factor::by_quotient(factor, pivots.top[w] * Ops::set(MathConstants<T>::unscale));
+    return Factor(factor);
   }
 
   // A maximum of +inf leaves NaN among the others; only a NaN logit may do that.

@@ -34,6 +34,13 @@ template <class Ops> class Sum<Ops, float> {
     const typename Double::Vec scaled[2] = {part[0] * Double::set(unit), part[1] * Double::set(unit)};
     return Ops::narrow(scaled);
   }
+  // And divided by a number for each of them.
+  MLEFAST_FN typename Ops::Vec lanes_over(typename Ops::Vec divisor) const {
+    typename Double::Vec quotient[2];
+    Ops::widen(divisor, quotient);
+    for (int i = 0; i < 2; ++i) quotient[i] = part[i] / quotient[i];
+    return Ops::narrow(quotient);
+  }
 };
 
 template <class Ops> class Sum<Ops, double> {
@@ -52,9 +59,11 @@ template <class Ops> class Sum<Ops, double> {
     const double all = Ops::reduce_add(sum), rest = Ops::reduce_add(error);
     return rest == rest ? all + rest : all;  // the rounding error of an infinite sum is no number
   }
-  MLEFAST_FN Vec lanes(double unit) const {
-    return Ops::select(Ops::equal(error, error), sum + error, sum) * Ops::set(unit);  // as in total()
-  }
+  MLEFAST_FN Vec lanes(double unit) const { return both() * Ops::set(unit); }
+  MLEFAST_FN Vec lanes_over(Vec divisor) const { return both() / divisor; }
+
+ private:
+  MLEFAST_FN Vec both() const { return Ops::select(Ops::equal(error, error), sum + error, sum); }  // as in total()
 };
 
 // Multiplies exponentials that exp_scaled left by a factor, once and with one rounding, also where the result is a
@@ -77,6 +86,7 @@ template <class Ops, bool exact = false> class Rescale {
         Ops::select(Ops::less(size, Ops::set(Constants::smallest * Constants::scale)),
                     Ops::set(static_cast<Value>(__builtin_inf())), smallest / (size * Ops::set(Constants::unscale)));
     tiny = Ops::keep(Ops::less(zero, size), limit);
+    if constexpr (exact) rest = zero;
   }
 
   // One factor for all lanes, f + rest, of which rest is what f was rounded by.
@@ -92,15 +102,29 @@ template <class Ops, bool exact = false> class Rescale {
     return all;
   }
 
+  // f / top for each lane.
+  static MLEFAST_FN Rescale by_quotient(Vec f, Vec top) {
+    const Vec quotient = f / top;
+    Rescale all(quotient);
+    if constexpr (exact) {
+      const Vec lost = Ops::fma(Ops::set(0) - quotient, top, f) / top;
+      all.rest = Ops::keep(Ops::equal(lost, lost), lost * Ops::set(Constants::unscale));
+      all.tiny = all.tiny * Ops::set(Constants::rounding_digits);
+    }
+    return all;
+  }
+
   // What a factor for each lane makes of one lane's, by way of memory.
-  static constexpr int stored = 3 * Ops::lanes;
+  static constexpr int stored = (exact ? 4 : 3) * Ops::lanes;
   MLEFAST_FN void store(Value* to) const {
     Ops::store(to, factor), Ops::store(to + Ops::lanes, unscaled), Ops::store(to + 2 * Ops::lanes, tiny);
+    if constexpr (exact) Ops::store(to + 3 * Ops::lanes, rest);
   }
   static MLEFAST_FN Rescale of_lane(const Value* from) {
     Rescale one;
     one.factor = Ops::set(from[0]), one.unscaled = Ops::set(from[Ops::lanes]),
     one.tiny = Ops::set(from[2 * Ops::lanes]);
+    if constexpr (exact) one.rest = Ops::set(from[3 * Ops::lanes]);
     return one;
   }
 
@@ -189,5 +213,39 @@ MLEFAST_FN void settle_lines() {
   _mm_sfence();
 #endif
 }
+
+// A stretch of memory that is written from its start on, by whole lines past the caches: what is next is put into
+// `buffer`, where it lies in its lines as in memory. What is left of a line waits there for what follows.
+class LineWriter {
+  char *line, *buffer;   // where the next line goes; the first of the lines that wait for that
+  int64_t mine, filled;  // bytes of it: from the first that is written here to the end of what there is
+
+ public:
+  // Bytes that a buffer has room for beside what is put there at once.
+  static constexpr int64_t room = 2 * cache_line;
+
+  LineWriter(void* out, void* buffer_) {
+    const auto within = [](void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line); };
+    mine = filled = within(out), line = static_cast<char*>(out) - mine;
+    buffer = static_cast<char*>(buffer_) + (cache_line - within(buffer_)) % cache_line;
+  }
+  void* next() const { return buffer + filled; }
+  // So many bytes have been put there.
+  void put(int64_t bytes) {
+    const char* from = buffer;
+    for (filled += bytes; filled >= cache_line; filled -= cache_line, from += cache_line, line += cache_line, mine = 0)
+      mine > 0 ? copy(from, mine, cache_line) : stream_line(line, from);
+    std::memmove(buffer, from, cache_line);
+  }
+  void finish() {
+    copy(buffer, mine, filled);
+    settle_lines();
+  }
+
+ private:
+  void copy(const char* from, int64_t begin, int64_t end) const {
+    std::memcpy(line + begin, from + begin, static_cast<size_t>(end - begin));
+  }
+};
 
 }  // namespace mlefast

@@ -17,6 +17,7 @@ template <> struct Thread<float> {
   static MLEFAST_FN Vec set(float x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return expf(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return log1pf(x); }
+  static MLEFAST_FN Vec add_log1p(Vec a, Vec x) { return a + log1pf(x); }
   static MLEFAST_FN Vec log(Vec x) { return logf(x); }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return fmaxf(a, b); }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fminf(a, b); }
@@ -38,6 +39,7 @@ template <> struct Thread<double> {
   static MLEFAST_FN Vec set(double x) { return x; }
   static MLEFAST_FN Vec exp(Vec x) { return ::exp(x); }
   static MLEFAST_FN Vec log1p(Vec x) { return ::log1p(x); }
+  static MLEFAST_FN Vec add_log1p(Vec a, Vec x) { return a + ::log1p(x); }
   static MLEFAST_FN Vec log(Vec x) { return ::log(x); }
   static MLEFAST_FN Vec max(Vec a, Vec b) { return fmax(a, b); }
   static MLEFAST_FN Vec min(Vec a, Vec b) { return fmin(a, b); }

@@ -56,7 +56,7 @@ struct CrossEntropy {
   static constexpr bool has_target = true, has_value = true;
 
   template <class Ops> static MLEFAST_FN typename Ops::Vec value(State<Ops> row, typename Ops::Vec x_target) {
-    return (row.max - x_target) + Ops::log1p(row.others) + row.poison();
+    return Ops::add_log1p(row.max - x_target, row.others) + row.poison();
   }
 };
 

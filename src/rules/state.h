@@ -5,8 +5,8 @@
 // and others / (1 + others) stay exact where log(total) and 1 - 1 / total would round to zero.
 //
 // The rules are written over an `Ops` policy: on the CPU a vector (a row per lane) or a scalar, on a GPU a thread.
-// Ops gives: Vec, Mask, set(number), exp (arguments <= 0), log1p, log, equal, unlike, less, any, keep, select(mask,
-// yes, no), max, min, and the arithmetic operators of Vec.
+// Ops gives: Vec, Mask, set(number), exp (arguments <= 0), log1p, add_log1p(a, x) = a + log1p(x), log, equal, unlike,
+// less, any, keep, select(mask, yes, no), max, min, and the arithmetic operators of Vec.
 #pragma once
 
 #include "qualifier.h"
@@ -38,6 +38,8 @@ template <class Ops> MLEFAST_FN State<Ops> merge(State<Ops> a, State<Ops> b) {
   return {max, a.others * to_a + b.others * to_b + Ops::min(to_a, to_b)};
 }
 
-template <class Ops> MLEFAST_FN typename Ops::Vec logsumexp(State<Ops> row) { return row.max + Ops::log1p(row.others); }
+template <class Ops> MLEFAST_FN typename Ops::Vec logsumexp(State<Ops> row) {
+  return Ops::add_log1p(row.max, row.others);
+}
 
 }  // namespace mlefast::rules

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "driver.hpp"
 #include "threads.hpp"
@@ -232,6 +234,42 @@ TEST_CASE("a long row is the same whether threads share it or not") {
       CHECK(alone.value == shared.value);
       CHECK(alone.total == shared.total);
     }
+  }
+}
+
+// The output of short rows, `shift` elements off a cache line, with what lies beside it.
+template <class S>
+std::vector<S> run_strips(const StorageKernels<S>& set, int task, int64_t rows, int64_t classes, int64_t shift,
+                          bool streams) {
+  using T = ValueOf<S>;
+  std::vector<S> x;
+  for (const double v : normals(rows * classes, 3, 5)) x.push_back(from_value<S>(static_cast<T>(v)));
+  std::vector<int64_t> target;
+  for (int64_t r = 0; r < rows; ++r) target.push_back(r % 5 == 3 ? -100 : r * 7 % classes);
+  std::vector<T> scratch(static_cast<size_t>(2 * 4 * set.lanes * classes + 64));
+  std::vector<S> memory(static_cast<size_t>(rows * classes + 256), from_value<S>(T(7)));
+  S* out = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) / sizeof(S) + 64 + shift;
+  Run<S> run{};
+  run.rows = rows, run.classes = classes, run.x = x.data(), run.x_row = run.out_row = classes;
+  run.x_class = run.out_class = 1, run.out = out, run.streams = streams;
+  run.target = target.data(), run.ignore_index = -100, run.scale = 1;
+  set.task[task].packed(run, scratch.data());
+  return {out - 64, out + rows * classes + 64};
+}
+
+TEST_CASE_TEMPLATE("strips write past the caches what they write into them, and nothing beside it", S, float, double,
+                   Float16, BFloat16) {
+  for (const auto* isa : usable_sets()) {
+    const auto& set = isa->kernels<S>();
+    for (const int64_t classes : {64, 100, 129, 300})
+      for (const int64_t rows : {1, 16, 37, 64, 71})
+        for (const int64_t shift : {0, 1, 9})
+          for (const int task : {softmax, log_softmax, cross_entropy_and_grad}) {
+            if (!is_short<ValueOf<S>>(classes, set.lanes)) continue;
+            const auto want = run_strips<S>(set, task, rows, classes, shift, false);
+            const auto got = run_strips<S>(set, task, rows, classes, shift, true);
+            CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(S)) == 0);
+          }
   }
 }
 

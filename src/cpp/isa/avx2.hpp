@@ -57,6 +57,8 @@ template <> struct Avx2<double> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_pd(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_pd(a.v, b.v)}; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_pd(m.v, v.v)}; }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return fma(keep(m, a), b, c); }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
   static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return a + Vec{_mm256_andnot_pd(m.v, b.v)}; }
   static MLEFAST_FN Vec count(Mask m, Vec n) {
     return {_mm256_castsi256_pd(_mm256_sub_epi64(_mm256_castpd_si256(n.v), _mm256_castpd_si256(m.v)))};
@@ -190,6 +192,8 @@ template <> struct Avx2<float> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {_mm256_and_ps(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm256_and_ps(m.v, v.v)}; }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return fma(keep(m, a), b, c); }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
   static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return a + Vec{_mm256_andnot_ps(m.v, b.v)}; }
   static MLEFAST_FN Vec count(Mask m, Vec n) {
     return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(n.v), _mm256_castps_si256(m.v)))};

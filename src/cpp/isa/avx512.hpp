@@ -47,9 +47,9 @@ template <> struct Avx512<double> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_pd(m, v.v)}; }
-  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
-    return {_mm512_mask_add_pd(a.v, static_cast<Mask>(~m), a.v, b.v)};
-  }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return {_mm512_mask3_fmadd_pd(a.v, b.v, c.v, m)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_pd(a.v, m, a.v, b.v)}; }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return add_where(static_cast<Mask>(~m), a, b); }
   static MLEFAST_FN Vec count(Mask m, Vec n) { return {_mm512_mask_add_pd(n.v, m, n.v, _mm512_set1_pd(1))}; }
   static MLEFAST_FN Vec counted(Vec n) { return n; }
 
@@ -159,9 +159,9 @@ template <> struct Avx512<float> {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a & b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a | b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return {_mm512_maskz_mov_ps(m, v.v)}; }
-  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
-    return {_mm512_mask_add_ps(a.v, static_cast<Mask>(~m), a.v, b.v)};
-  }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return {_mm512_mask3_fmadd_ps(a.v, b.v, c.v, m)}; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return {_mm512_mask_add_ps(a.v, m, a.v, b.v)}; }
+  static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return add_where(static_cast<Mask>(~m), a, b); }
   static MLEFAST_FN Vec count(Mask m, Vec n) { return {_mm512_mask_add_ps(n.v, m, n.v, _mm512_set1_ps(1))}; }
   static MLEFAST_FN Vec counted(Vec n) { return n; }
 

@@ -55,6 +55,8 @@ template <> struct Neon<double> {
   }
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {vandq_u64(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {vorrq_u64(a.v, b.v)}; }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return fma(keep(m, a), b, c); }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
   static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
     return a + Vec{vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(b.v), m.v))};
   }
@@ -158,6 +160,8 @@ template <> struct Neon<float> {
   }
   static MLEFAST_FN Mask both(Mask a, Mask b) { return {vandq_u32(a.v, b.v)}; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return {vorrq_u32(a.v, b.v)}; }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return fma(keep(m, a), b, c); }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return a + keep(m, b); }
   static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) {
     return a + Vec{vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(b.v), m.v))};
   }

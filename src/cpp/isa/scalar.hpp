@@ -13,7 +13,9 @@
 //   less, equal               false where either is NaN
 //   not_less, unlike          !(a < b) and !(a == b): true where either is NaN
 //   any, both, either, select both is and, either is or
-//   keep, add_unless          keep(mask, v) is v where mask is set, else +0; add_unless(mask, a, b) is a + b where not
+//   keep                      keep(mask, v) is v where mask is set, else +0
+//   add_where, add_unless     add_where(mask, a, b) is a + b where mask is set, else a; add_unless where it is not set
+//   fma_where                 fma_where(mask, a, b, c) is fma(a, b, c) where mask is set, else c
 //   count, counted            count(mask, n): one more where mask is set, from n = set(0), in lanes of any format that
 //                             counted(n) makes numbers of
 //   power_of_two              the float whose exponent's bits are the lowest bits of v, its other bits being 0
@@ -99,6 +101,8 @@ template <class T, class Host = void> struct Scalar {
   static MLEFAST_FN Mask both(Mask a, Mask b) { return a && b; }
   static MLEFAST_FN Mask either(Mask a, Mask b) { return a || b; }
   static MLEFAST_FN Vec keep(Mask m, Vec v) { return m ? v : T(0); }
+  static MLEFAST_FN Vec fma_where(Mask m, Vec a, Vec b, Vec c) { return m ? fma(a, b, c) : c; }
+  static MLEFAST_FN Vec add_where(Mask m, Vec a, Vec b) { return m ? a + b : a; }
   static MLEFAST_FN Vec add_unless(Mask m, Vec a, Vec b) { return m ? a : a + b; }
   static MLEFAST_FN Vec count(Mask m, Vec n) { return m ? n + 1 : n; }
   static MLEFAST_FN Vec counted(Vec n) { return n; }
