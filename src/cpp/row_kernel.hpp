@@ -278,7 +278,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
   template <bool raised, bool near>
   MLEFAST_FN double scan_block(typename Pivot<Ops>::Vectors against_, const S* x, int64_t n, T* stage, T max,
                                const S* next, int64_t next_n, Vec& best_of_all, Sum<Ops>& sum, Writer& writer) {
-    const Block<near> to{against_, Ops::set(max)};
+    const Block<near> to{against_, Ops::set(max), Ops::set(static_cast<T>(top_ * MathConstants<T>::scale))};
     Vec winners = Ops::set(0), best = best_of_all;  // which the compiler keeps in registers
     int64_t i = 0;
     while (i + step <= n) {
@@ -306,7 +306,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
   template <bool is_near> struct Block {
     static constexpr bool near = is_near;
     typename Pivot<Ops>::Vectors against;
-    Vec max;
+    Vec max, top;
   };
 
   static MLEFAST_FN Vec load_from(const S* x, int64_t n, bool whole) {
@@ -337,17 +337,13 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
       Ops::template exp_against<Block::near>(to.against.lowest, to.against.magic, v);
     else
       Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
-    const auto keep = [&](int q) __attribute__((always_inline)) {
-      if constexpr (stored) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
-    };
+    if constexpr (stored)
+      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
     if (won)
-      for (int q = 0; q < k; ++q) {
-        const auto wins = Ops::equal(load_from(x + q * lanes, n - i, whole), to.max);  // `stage` may be x
-        keep(q);
+      for (int q = 0; q < k; ++q) {  // what has a winner's exponential counts as one
+        const auto wins = Ops::equal(stored ? v[q] : v[q] * power[q], to.top);
         v[q] = Ops::add_unless(wins, Ops::set(0), v[q]), winners = Ops::count(wins, winners);
       }
-    else
-      for (int q = 0; q < k; ++q) keep(q);
     for (int q = 0; q < k; ++q) {
       Vec& sum = part[q % sums];
       sum = stored ? sum + v[q] : Ops::fma(v[q], power[q], sum);
