@@ -19,7 +19,7 @@ constexpr int64_t streamed_bytes = 1 << 24;  // an output of more than these is 
 // The same for rows of contiguous classes, whose stores wait for each other less. Measured: with AVX-512 on an Intel
 // Xeon, 1000 classes gain nothing from memory and lose a third if a cache holds the output, 2000 and more gain 11 to
 // 28 %, also where it might be held; on an AMD EPYC with 32 MB of third-level cache, 700 classes gain a sixth, 1000 a
-// third, 500 nothing, and strips of 100 a fourth.
+// third, 500 nothing, strips of 100 a tenth and of 300 a fifth.
 constexpr int64_t streamed_rows_bytes = 1 << 25, streamed_row_bytes = 6144, least_streamed_row_bytes = 2560;
 
 int64_t second_level_cache() {
@@ -113,25 +113,25 @@ template <class S> class Driver {
     return is_half<S> || (bytes() > cached_bytes && 4 * set.lanes * call.classes <= staged_columns<T>);
   }
   bool streams_output() const { return bytes() > streamed_bytes && call.out && call.out != call.x; }
-  bool two_rows_fit() const {
+  // Whether so many rows stay in the second-level cache.
+  bool fit(int64_t rows) const {
     static const int64_t most = second_level_cache() / 4 * 3;
-    return 2 * call.classes * int64_t(sizeof(T)) <= most;
+    return rows * call.classes * int64_t(sizeof(T)) <= most;
   }
-  // A row is finished while the next one is scanned, if it is still in the second-level cache then. Vectors of 32 bytes
-  // have too few registers for a second pass beside exponentials: they lose by it. (1000 classes with a gradient, in
-  // cache and from memory: 13 %. log_softmax's second pass hides behind a stream: 20 % less.)
-  bool lags() const {
-    return two_rows_fit() && (set.lanes * int64_t(sizeof(T)) > 32 || (streams_rows() && !kernel.waits));
-  }
-  // Whether no cache holds the output afterwards, in which somebody may look for it.
+  // A row is finished while the next one is scanned, if it is still in cache then. Vectors of 32 bytes have too few
+  // registers for a second pass beside exponentials: they lose by it. (1000 classes with a gradient, in cache and from
+  // memory: 13 %. log_softmax's second pass hides behind a stream: 20 % less.)
+  bool lags() const { return fit(2) && (set.lanes * int64_t(sizeof(T)) > 32 || (streams_rows() && !kernel.waits)); }
+  // Whether no cache holds the logits and the output, in which somebody may look for it.
   bool outgrows_caches() const {
     static const int64_t most = third_level_cache();
-    return streams_output() && bytes() > std::max(most, streamed_rows_bytes);
+    return streams_output() && 2 * bytes() > std::max(most, streamed_rows_bytes);
   }
   bool streams_rows() const {
     const int64_t row = call.classes * int64_t(sizeof(S));
-    return form == Form::rows && streams_output() && bytes() > streamed_rows_bytes && two_rows_fit() &&
-           (row >= streamed_row_bytes || (row >= least_streamed_row_bytes && outgrows_caches()));
+    return form == Form::rows && streams_output() && fit(1) &&
+           ((row >= streamed_row_bytes && bytes() > streamed_rows_bytes) ||
+            (row >= least_streamed_row_bytes && outgrows_caches()));
   }
   bool streams_strips() const { return outgrows_caches() && last.out_stride == call.classes; }
   int64_t bytes() const { return outer * inner * call.classes * int64_t(sizeof(S)); }
