@@ -238,7 +238,10 @@ MUTATIONS = [
         ROWS_TESTS,
     ),
     Mutation(
-        "short rows: the winner's exponential is taken for 1 in the factor", TILE, "if (pivots.near)", "if (false)"
+        "short rows: the winner's exponential is taken for 1 in the factor",
+        TILE,
+        "if (pivots.near) return Factor",
+        "if (false) return Factor",
     ),
     Mutation(
         "short rows: the winner's exponential is taken for 1 in the sum",

@@ -74,11 +74,6 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
 
   MLEFAST_FN T logit_of(int64_t row, int64_t c) const { return x[c * x_class + row]; }
 
-  MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots, Vec (&part)[W], Vec (&winners)[W]) {
-    if constexpr (Ops::fuses)
-      if (pivots.near) return sum_up<true>(pivots, part, winners);
-    sum_up<false>(pivots, part, winners);
-  }
   template <bool near> MLEFAST_FN void sum_up(const LanePivots<Ops, W>& against, Vec (&part)[W], Vec (&winners)[W]) {
     Vec lost[K];
     for (auto& v : lost) v = Ops::set(0);

@@ -333,12 +333,12 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
       for (int q = 0; q < k; ++q) v[q] = v[q] - to.against.shift;
     if (fused) look_at_step(next, i, best);
     constexpr bool stored = emit == rules::Emit::scaled_exp;
-    if constexpr (stored)
+    if constexpr (stored) {
       Ops::template exp_against<Block::near>(to.against.lowest, to.against.magic, v);
-    else
-      Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
-    if constexpr (stored)
       for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
+    } else {
+      Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
+    }
     if (won)
       for (int q = 0; q < k; ++q) {  // what has a winner's exponential counts as one
         const auto wins = Ops::equal(stored ? v[q] : v[q] * power[q], to.top);

@@ -57,11 +57,6 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
 
   MLEFAST_FN T logit_of(int64_t row, int64_t c) const { return to_value(x[row * x_row + c]); }
 
-  MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots, Vec (&sum)[W], Vec (&winners)[W]) {
-    if constexpr (Ops::fuses)
-      if (pivots.near) return sum_up<true>(pivots, sum, winners);
-    sum_up<false>(pivots, sum, winners);
-  }
   template <bool near> void sum_up(const LanePivots<Ops, W>& pivots, Vec (&sum)[W], Vec (&winners)[W]) {
     T sums[rows * lanes], losers[rows * lanes];
     for (int64_t r = 0; r < rows; ++r)

@@ -55,7 +55,7 @@ template <class Ops> class Finish<Ops, rules::Emit::nothing, false> {};
 
 // `Passes` gives: T, Vec, lanes, vectors (W), rows; classes, n (rows that there are), whole (n == rows), state[W],
 // whose maxima are found; pivots_from (classes from which on near pivots pay) and exact_pivots_pay (also where factors
-// must be exact then); logit_of(row, class), store(values of rows), sum_up(pivots, sums, winners), finish.
+// must be exact then); logit_of(row, class), store(values of rows), sum_up<near>(pivots, sums, winners), finish.
 template <class Ops, class Task, class Passes> class Tile : public Passes {
   using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::vectors, Passes::whole;
   using typename Passes::T;
@@ -188,8 +188,13 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
 
  private:
   MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots) {
+    if constexpr (may_be_near)
+      if (pivots.near) return sum_up<true>(pivots);
+    sum_up<false>(pivots);
+  }
+  template <bool near> MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots) {
     Vec sum[W], winners[W];
-    Passes::sum_up(pivots, sum, winners);
+    Passes::template sum_up<near>(pivots, sum, winners);
     for (int w = 0; w < W; ++w) {
       // All but one of the winners count among the others. A row that is wholly masked has no winner.
       state[w].others = sum[w] + Ops::max(winners[w] - Ops::set(1), Ops::set(0));

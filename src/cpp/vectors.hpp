@@ -235,7 +235,7 @@ class LineWriter {
     const char* from = buffer;
     for (filled += bytes; filled >= cache_line; filled -= cache_line, from += cache_line, line += cache_line, mine = 0)
       mine > 0 ? copy(from, mine, cache_line) : stream_line(line, from);
-    std::memmove(buffer, from, cache_line);
+    std::memmove(buffer, from, static_cast<size_t>(filled));
   }
   void finish() {
     copy(buffer, mine, filled);
