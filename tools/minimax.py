@@ -1,9 +1,10 @@
 """Compute the polynomial coefficients in ``src/cpp/math.hpp`` and ``src/cpp/training_math.hpp``.
 
-Run ``python tools/minimax.py [exp] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).
+Run ``python tools/minimax.py [exp] [near] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).
 Each polynomial minimises the largest error of the whole function, in 60-digit arithmetic:
 
 * exp(r) = 1 + r + r^2 q(r) on |r| <= log(2)/2.  The two leading coefficients are pinned to 1, so that exp(0) is 1.
+* The same on |r| <= log(2)/32 for exponentials whose powers 2^(j/16) come from a table, which is printed as well.
 * log1p(f) = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), on 1 + f in [3/4, 3/2]; R(z) = z * (l1 + l2 z + ...),
   the fdlibm form (K. C. Ng, 1986), whose leading term is exact.
 * tanh(x) = x + x z P(z), z = x^2, on |x| <= 0.7, beyond which exponentials give it without cancellation.
@@ -86,6 +87,36 @@ def exp_coefficients(degree: int, dtype: type):
     return fit_rounded(lambda r: mp.exp(r) - 1 - r, lambda r: mp.exp(-r), basis, -half, half, dtype)
 
 
+def near_coefficients(dtype: type):
+    half = mp.log(2) / 32 * mp.mpf("1.06")  # numbers up to 2^17 times sixteenths of log2(e) are rounded by 0.05 of one
+    basis = [lambda r, k=k: r**k for k in (2, 3)]
+    return fit_rounded(lambda r: mp.exp(r) - 1 - r, lambda r: mp.exp(-r), basis, -half, half, dtype)
+
+
+def print_power_table(tries: int = 0, seed: int = 0) -> None:
+    """Print the float32 bits of c * 2^(j/16), less j's own, and their largest error in ULP.
+
+    c is the best of so many random numbers in [1, 2^(1/16)) and of the one that the kernels have.
+    """
+    powers = 2.0 ** (np.arange(16) / 16)
+
+    def errors(c):
+        entries = c[:, None] * powers
+        entries = np.where(entries >= 2, entries / 2, entries) * 2.0**23
+        return np.abs(entries - np.rint(entries)).max(axis=1)
+
+    best = float.fromhex("0x1.084921d5e487dp+0")
+    rng = np.random.default_rng(seed)
+    for _ in range(tries // 10**6):
+        c = 1 + rng.random(10**6) * (powers[1] - 1)
+        least = int(errors(c).argmin())
+        if errors(c[least : least + 1])[0] < errors(np.array([best]))[0]:
+            best = float(c[least])
+    print(f"powers of 2^(1/16) times {best.hex()}: largest error {errors(np.array([best]))[0]:.3f} ULP")
+    bits = (best * powers).astype(np.float32).view(np.uint32).astype(np.int64) - (127 << 23) - (np.arange(16) << 19)
+    print("   ", ", ".join(f"0x{b & 0xFFFFFFFF:08x}" for b in bits))
+
+
 def log1p_coefficients(terms: int, dtype: type):
     def remainder(z):  # R(z) = (log1p(f) - f) / s + f = 2 (atanh(s) / s - 1)
         s = mp.sqrt(z)
@@ -128,6 +159,7 @@ def normal_coefficients(degree: int, dtype: type, k: int, last: int):
 
 TABLES = {
     "exp": lambda dtype: exp_coefficients({4: 6, 8: 11}[dtype().itemsize], dtype),
+    "near": near_coefficients,
     "log1p": lambda dtype: log1p_coefficients({4: 3, 8: 7}[dtype().itemsize], dtype),
     "tanh": lambda dtype: tanh_coefficients({4: 6, 8: 12}[dtype().itemsize], dtype),
     "normal": lambda dtype: normal_coefficients(*{4: (10, dtype, 3, 15), 8: (24, dtype, 4, 39)}[dtype().itemsize]),
@@ -141,6 +173,8 @@ def main(names: list[str]) -> None:
             print(f"{dtype.__name__} {name}: largest relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
             for c in coefficients:
                 print("   ", float(c).hex(), repr(dtype(float(c))), flush=True)
+        if name == "near":
+            print_power_table()
 
 
 if __name__ == "__main__":

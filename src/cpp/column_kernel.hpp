@@ -25,8 +25,9 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W, at_once = K / W;
-  static constexpr int64_t pivots_from = 32;  // with fewer classes, near pivots cost what they save
-  static constexpr bool exact_pivots_pay = false;
+  // With fewer classes, near pivots cost what they save.
+  static constexpr int64_t pivots_from = Ops::table_bits > 0 ? 7 : 32;
+  static constexpr int64_t exact_pivots_from = Ops::table_bits > 0 ? 11 : never_near;
   static constexpr int64_t group = 16;   // classes whose terms are added before they join a Sum
   static constexpr int64_t notice = 16;  // classes between a prefetch and its use
 

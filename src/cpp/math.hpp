@@ -62,10 +62,37 @@ template <> struct MathConstants<double> {
                                               0x1.3ab8bdb99d2a8p-3};
 };
 
+// The same of exponentials against near pivots (see Pivot), where v = n log 2 + r with |r| <= log 2 / 2. An instruction
+// set that looks up 2^(j/16) has n in sixteenths, and |r| <= log 2 / 32: its polynomial takes three operations less.
+template <class T, int table_bits> struct NearConstants : MathConstants<T> {
+  static constexpr T limit = 1 << 20;  // of a maximum whose n is exact
+  static constexpr double common = 1;  // a factor of all these exponentials
+};
+template <> struct NearConstants<float, 4> : MathConstants<float> {
+  static constexpr float log2e = 0x1.715476p+4f, magic = 0x1.8p+23f + 16 * (127 + 32);
+  static constexpr float ln2 = 0x1.62e43p-5f;
+  static constexpr int exp_terms = 2;
+  static constexpr float exp_c[exp_terms] = {0x1.000262p-1f, 0x1.555656p-3f};
+  static constexpr float lowest = -158 * MathConstants<float>::ln2;  // below, powers would be denormal
+  static constexpr float limit = 1 << 17;
+  // It falls out as the pivot itself does. With this one no entry of the table is wrong by more than 0.19 ULP, with 1
+  // one is by 0.45 (tools/minimax.py).
+  static constexpr double common = 0x1.084921d5e487dp+0;
+};
+// The bits of common * 2^(j/16), less what j, at the end of n's bits, adds to them. A table for each instruction set,
+// because it has a symbol.
+template <class Isa> struct PowerTable {
+  alignas(64) static constexpr uint32_t entries[16] = {
+      0x00042491, 0x0001fe49, 0x00001a50, 0xfffe7b96, 0xfffd252c, 0xfffc1a45, 0xfffb5e39, 0xfffaf486,
+      0xfffae0d1, 0xfffb26e9, 0xfffbcac8, 0xfffcd094, 0xfffe3ca4, 0x0000137e, 0x000259dd, 0x000514b1};
+};
+
 template <class Isa> struct Math : Isa {
   using Value = typename Isa::Value;
   using Vec = typename Isa::Vec;
+  using Mask = typename Isa::Mask;
   using Constants = MathConstants<Value>;
+  using Near = NearConstants<Value, Isa::table_bits>;
 
   // v[q] = exp(v[q]) * scale.
   template <int K> static MLEFAST_FN void exp_scaled(Vec (&v)[K]) {
@@ -73,7 +100,7 @@ template <class Isa> struct Math : Isa {
   }
 
   // The same against other numbers than 0. `once`: log 2 is subtracted as one number; see Pivot for what lowest and
-  // magic are then.
+  // magic are then, and for the error. Where there is a table, all are multiplied by Near::common besides.
   template <bool once, int K> static MLEFAST_FN void exp_against(Vec lowest, Vec magic, Vec (&v)[K]) {
     exp_against<once>([=](int) { return lowest; }, [=](int) { return magic; }, v);
   }
@@ -81,6 +108,15 @@ template <class Isa> struct Math : Isa {
   template <bool once, int K, class Lowest, class Magic>
   static MLEFAST_FN void exp_against(const Lowest& lowest, const Magic& magic, Vec (&v)[K]) {
     Vec power[K], p[K], lost[K];
+    if constexpr (!has_parts<once>) {
+      Mask kept[K];
+      reduce_near(lowest, magic, v, power, p, kept);
+      for (int q = 0; q < K; ++q) {
+        const Vec by = Isa::power_of_table(PowerTable<Isa>::entries, power[q]);
+        v[q] = Isa::keep(kept[q], Isa::fma(p[q], v[q] * by, by));
+      }
+      return;
+    }
     reduce<once>(lowest, magic, v, power, p, lost);
     for (int q = 0; q < K; ++q)
       if constexpr (Isa::fuses)  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
@@ -89,12 +125,15 @@ template <class Isa> struct Math : Isa {
         v[q] = mantissa(v[q], p[q], lost[q]) * power[q];
   }
 
-  // In parts, which a sum fuses: exp(v[q]) * scale is v[q] * power[q] afterwards, to the same bits.
+  // In parts, which a sum fuses: exp(v[q]) * scale is v[q] * power[q] afterwards, to the same bits. (A table's powers
+  // are rounded, and so would be their products.)
+  template <bool once> static constexpr bool has_parts = !(once && Isa::table_bits > 0);
   template <bool once, int K> static MLEFAST_FN void exp_parts(Vec lowest, Vec magic, Vec (&v)[K], Vec (&power)[K]) {
     exp_parts<once>([=](int) { return lowest; }, [=](int) { return magic; }, v, power);
   }
   template <bool once, int K, class Lowest, class Magic>
   static MLEFAST_FN void exp_parts(const Lowest& lowest, const Magic& magic, Vec (&v)[K], Vec (&power)[K]) {
+    static_assert(has_parts<once>);
     Vec p[K], lost[K];
     reduce<once>(lowest, magic, v, power, p, lost);
     for (int q = 0; q < K; ++q) v[q] = mantissa(v[q], p[q], lost[q]);
@@ -133,6 +172,23 @@ template <class Isa> struct Math : Isa {
     }
     // For products, because exponents that are added would make numbers of some NaN.
     for (int q = 0; q < K; ++q) power[q] = Isa::power_of_two(shifted[q]);
+  }
+
+  // The same where there is a table: shifted[q] is for power_of_table. What becomes of logits below `lowest`, which are
+  // not kept, may be no number. (They cannot be raised to `lowest` as above: no power of the table's is 0.)
+  template <int K, class Lowest, class Magic>
+  static MLEFAST_FN void reduce_near(const Lowest& lowest, const Magic& magic, Vec (&v)[K], Vec (&shifted)[K],
+                                     Vec (&p)[K], Mask (&kept)[K]) {
+    static_assert(Near::exp_terms == 2);
+    Vec multiple[K];
+    const Vec log2e = Isa::constant(Near::log2e), minus_ln2 = Isa::constant(-Near::ln2), one = Isa::constant(1);
+    const Vec c0 = Isa::constant(Near::exp_c[0]), c1 = Isa::constant(Near::exp_c[1]);
+    for (int q = 0; q < K; ++q) kept[q] = Isa::not_less(v[q], lowest(q));  // a NaN is
+    for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], log2e, magic(q));
+    for (int q = 0; q < K; ++q) multiple[q] = shifted[q] - magic(q);
+    for (int q = 0; q < K; ++q) v[q] = Isa::fma(multiple[q], minus_ln2, v[q]);
+    for (int q = 0; q < K; ++q) p[q] = Isa::fma(c1, v[q], c0);
+    for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
   }
 
   // exp(r) of what `reduce` leaves. Where products are not fused, p lacks its constant term: 1 + (r + (r^2 p + lost)),

@@ -333,20 +333,22 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
       for (int q = 0; q < k; ++q) v[q] = v[q] - to.against.shift;
     if (fused) look_at_step(next, i, best);
     constexpr bool stored = emit == rules::Emit::scaled_exp;
-    if constexpr (stored) {
+    constexpr bool in_parts = !stored && Ops::template has_parts<Block::near>;
+    if constexpr (!in_parts) {
       Ops::template exp_against<Block::near>(to.against.lowest, to.against.magic, v);
-      for (int q = 0; q < k; ++q) whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
+      for (int q = 0; stored && q < k; ++q)
+        whole ? Ops::store(stage + q * lanes, v[q]) : Ops::store(stage, v[q], n - i);
     } else {
       Ops::template exp_parts<Block::near>(to.against.lowest, to.against.magic, v, power);
     }
     if (won)
       for (int q = 0; q < k; ++q) {  // what has a winner's exponential counts as one
-        const auto wins = Ops::equal(stored ? v[q] : v[q] * power[q], to.top);
+        const auto wins = Ops::equal(in_parts ? v[q] * power[q] : v[q], to.top);
         v[q] = Ops::add_unless(wins, Ops::set(0), v[q]), winners = Ops::count(wins, winners);
       }
     for (int q = 0; q < k; ++q) {
       Vec& sum = part[q % sums];
-      sum = stored ? sum + v[q] : Ops::fma(v[q], power[q], sum);
+      sum = in_parts ? Ops::fma(v[q], power[q], sum) : sum + v[q];
     }
   }
 

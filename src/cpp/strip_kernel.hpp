@@ -17,8 +17,7 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   using Vec = typename Ops::Vec;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W;
   static constexpr int64_t step = K * lanes;
-  static constexpr int64_t pivots_from = 0;
-  static constexpr bool exact_pivots_pay = true;
+  static constexpr int64_t pivots_from = 0, exact_pivots_from = 0;
 
   const S* x;
   int64_t x_row;
@@ -150,14 +149,25 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     }
   };
 
-  // v[q], logits, are taken against the pivot at(q): exp(v[q] - pivot) * scale is v[q] * power[q] afterwards. losers[q]
-  // is where they are below the maximum (or NaN): winners are left out of the sum, and counted.
+  // v[q], logits, are taken against the pivot at(q): exp(v[q] - pivot) * scale is v[q] afterwards, times power[q] if it
+  // has parts. losers[q] is where they are below the maximum (or NaN): winners are left out of the sum, and counted.
   template <bool near, int k, class At>
   static MLEFAST_FN void take(const At& at, Vec (&v)[k], Vec (&power)[k], Mask (&losers)[k]) {
     for (int q = 0; q < k; ++q) losers[q] = Ops::unlike(v[q], at(q).max);
     if constexpr (!near)
       for (int q = 0; q < k; ++q) v[q] = v[q] - at(q).max;
-    Ops::template exp_parts<near>([&](int q) { return at(q).lowest; }, [&](int q) { return at(q).magic; }, v, power);
+    const auto lowest = [&](int q) { return at(q).lowest; };
+    const auto magic = [&](int q) { return at(q).magic; };
+    if constexpr (Ops::template has_parts<near>)
+      Ops::template exp_parts<near>(lowest, magic, v, power);
+    else
+      Ops::template exp_against<near>(lowest, magic, v);
+  }
+  template <bool near> static MLEFAST_FN Vec whole_of(Vec v, Vec power) {
+    return Ops::template has_parts<near> ? v * power : v;
+  }
+  template <bool near> static MLEFAST_FN Vec add(Mask lost, Vec v, Vec power, Vec sum) {
+    return Ops::template has_parts<near> ? Ops::fma_where(lost, v, power, sum) : Ops::add_where(lost, sum, v);
   }
 
   // A row's steps, of which there are at most strip_steps: few enough for a sum in T.
@@ -173,8 +183,8 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
       for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes);
       take<near>([&](int) -> const auto& { return against; }, v, power, lost);
       for (int q = 0; q < K; ++q) {
-        if (emit == rules::Emit::scaled_exp) Ops::store(to + c + q * lanes, v[q] * power[q]);
-        part[q % 2] = Ops::fma_where(lost[q], v[q], power[q], part[q % 2]), count = Ops::count(lost[q], count);
+        if (emit == rules::Emit::scaled_exp) Ops::store(to + c + q * lanes, whole_of<near>(v[q], power[q]));
+        part[q % 2] = add<near>(lost[q], v[q], power[q], part[q % 2]), count = Ops::count(lost[q], count);
       }
     }
     Ops::store(sums, part[0] + part[1]), Ops::store(losers, count);
@@ -202,10 +212,10 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
         for (int q = 0; q < some; ++q) {
           const bool overlaps = c == classes - tail;
           if (emit == rules::Emit::scaled_exp)
-            Ops::store(overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c, v[q] * power[q]);
+            Ops::store(overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c, whole_of<near>(v[q], power[q]));
           if (overlaps) lost[q] = Ops::both(fresh, lost[q]);
           T *sum = sums + (r + q) * lanes, *count = losers + (r + q) * lanes;
-          Ops::store(sum, Ops::fma_where(lost[q], v[q], power[q], Ops::load(sum)));
+          Ops::store(sum, add<near>(lost[q], v[q], power[q], Ops::load(sum)));
           Ops::store(count, Ops::count(lost[q], Ops::load(count)));
         }
       }

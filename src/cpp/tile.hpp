@@ -53,9 +53,11 @@ template <class Ops> class Finish<Ops, rules::Emit::log_probability, false> {
 
 template <class Ops> class Finish<Ops, rules::Emit::nothing, false> {};
 
+inline constexpr int64_t never_near = INT64_MAX;
+
 // `Passes` gives: T, Vec, lanes, vectors (W), rows; classes, n (rows that there are), whole (n == rows), state[W],
-// whose maxima are found; pivots_from (classes from which on near pivots pay) and exact_pivots_pay (also where factors
-// must be exact then); logit_of(row, class), store(values of rows), sum_up<near>(pivots, sums, winners), finish.
+// whose maxima are found; pivots_from (classes from which on near pivots pay) and exact_pivots_from (where factors must
+// be exact then); logit_of(row, class), store(values of rows), sum_up<near>(pivots, sums, winners), finish.
 template <class Ops, class Task, class Passes> class Tile : public Passes {
   using Passes::classes, Passes::lanes, Passes::n, Passes::state, Passes::vectors, Passes::whole;
   using typename Passes::T;
@@ -63,7 +65,8 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   using Mask = typename Ops::Mask;
   // A row's only class has probability 1, which the quotients of near pivots would miss by a unit at times.
   static constexpr bool is_softmax = Task::emit == rules::Emit::scaled_exp && !Task::has_target;
-  static constexpr bool may_be_near = Ops::fuses && (!is_softmax || Passes::exact_pivots_pay);
+  static constexpr bool may_be_near = Ops::fuses && (!is_softmax || Passes::exact_pivots_from != never_near);
+  static constexpr int64_t pivots_from = is_softmax ? Passes::exact_pivots_from : Passes::pivots_from;
   using Last = Finish<Ops, Task::emit, is_softmax && may_be_near>;
   static constexpr int W = vectors;
   static constexpr T infinity = static_cast<T>(__builtin_inf());
@@ -154,7 +157,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
 
   // From the maxima to the values, and to what `finish` needs.
   template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {
-    const LanePivots<Ops, W> pivots(state, may_be_near && classes >= Passes::pivots_from);
+    const LanePivots<Ops, W> pivots(state, may_be_near && classes >= pivots_from);
     sum_up(pivots);
     const bool all = plain || (W > 1 && !Task::has_target);
     for (int w = 0; w < W; ++w) {

@@ -105,6 +105,7 @@ template <class Isa, int K> struct Several {
   using Value = typename Isa::Value;
   static constexpr int lanes = K * Isa::lanes;
   static constexpr bool fuses = Isa::fuses;
+  static constexpr int table_bits = 0;
 
   struct Vec {
     typename Isa::Vec v[K];

@@ -11,7 +11,7 @@ template <class T> struct Avx2;
 
 template <> struct Avx2<double> {
   using Value = double;
-  static constexpr int lanes = 4, columns = 2;
+  static constexpr int lanes = 4, columns = 2, table_bits = 0;
   static constexpr bool fuses = true, streams = true;
 
   struct Vec {
@@ -119,7 +119,7 @@ template <> struct Avx2<double> {
 template <> struct Avx2<float> {
   using Value = float;
   using Double = Avx2<double>;
-  static constexpr int lanes = 8, columns = 4;
+  static constexpr int lanes = 8, columns = 4, table_bits = 0;
   static constexpr bool fuses = true, streams = true;
 
   struct Vec {

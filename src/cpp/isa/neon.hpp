@@ -11,7 +11,7 @@ template <class T> struct Neon;
 
 template <> struct Neon<double> {
   using Value = double;
-  static constexpr int lanes = 2, columns = 2;
+  static constexpr int lanes = 2, columns = 2, table_bits = 0;
   static constexpr bool fuses = true, streams = false;
 
   struct Vec {
@@ -96,7 +96,7 @@ template <> struct Neon<double> {
 template <> struct Neon<float> {
   using Value = float;
   using Double = Neon<double>;
-  static constexpr int lanes = 4, columns = 4;
+  static constexpr int lanes = 4, columns = 4, table_bits = 0;
   static constexpr bool fuses = true, streams = false;
 
   struct Vec {

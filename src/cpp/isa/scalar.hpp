@@ -19,6 +19,10 @@
 //   count, counted            count(mask, n): one more where mask is set, from n = set(0), in lanes of any format that
 //                             counted(n) makes numbers of
 //   power_of_two              the float whose exponent's bits are the lowest bits of v, its other bits being 0
+//   table_bits                how many of v's lowest bits power_of_table looks up; 0: it has no such function
+//   power_of_table            the float whose bits are the sum of v's, shifted so that the exponent's are behind those,
+//   and
+//                             of the entry that those tell
 //   split_exponent            see log1p in math.hpp
 //   round_to_denormal         the float whose bits are the integer nearest to v, for 0 <= v <= 2^mantissa_bits
 //   reduce_max, reduce_add    across the lanes, in a fixed order
@@ -47,12 +51,15 @@ template <> struct Bits<double> {
   static constexpr int mantissa = 52;
 };
 
-// Whether the processor that `Host`'s file is compiled for fuses products and sums.
+// Whether the processor that `Host`'s file is compiled for fuses products and sums, and the table that its vectors
+// have.
 template <class Host> struct FusesOn {
   static constexpr bool value = Host::fuses;
+  template <class T> static constexpr int table_bits = sizeof(T) == sizeof(typename Host::Value) ? Host::table_bits : 0;
 };
 template <> struct FusesOn<void> {
   static constexpr bool value = false;
+  template <class T> static constexpr int table_bits = 0;
 };
 
 // `Host` tells apart the scalar code of files that are compiled for different processors: without it the linker would
@@ -65,6 +72,7 @@ template <class T, class Host = void> struct Scalar {
   using Int = typename Bits<T>::Int;
   static constexpr int lanes = 1, columns = 1;
   static constexpr bool fuses = FusesOn<Host>::value, streams = false;
+  static constexpr int table_bits = FusesOn<Host>::template table_bits<T>;
 
   static MLEFAST_FN Vec set(T x) { return x; }
   static MLEFAST_FN Vec constant(T x) { return x; }
@@ -121,6 +129,11 @@ template <class T, class Host = void> struct Scalar {
   static MLEFAST_FN Vec power_of_two(Vec v) {
     using Unsigned = std::make_unsigned_t<Int>;
     return from_bits(static_cast<Int>(static_cast<Unsigned>(to_bits(v)) << Bits<T>::mantissa));
+  }
+  template <class Entry> static MLEFAST_FN Vec power_of_table(const Entry (&table)[1 << table_bits], Vec v) {
+    const auto bits = static_cast<Entry>(to_bits(v));
+    const Entry entry = table[bits % (1 << table_bits)];
+    return from_bits(static_cast<Int>(entry + (bits << (Bits<T>::mantissa - table_bits))));
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const Int k = (to_bits(u) - to_bits(T(0.75))) >> Bits<T>::mantissa;

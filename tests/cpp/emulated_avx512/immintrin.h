@@ -181,6 +181,8 @@ inline __m256i _mm256_inserti128_si256(__m256i v, __m128i part, int half) { retu
 inline __m512i _mm512_castps_si512(__m512 v) { return emulated::bits_as<__m512i>(v); }
 inline __m512i _mm512_set1_epi32(int32_t x) { return each<__m512i>([&](int) { return x; }); }
 inline __m512i _mm512_add_epi32(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return int32_t(uint32_t(a.lane[i]) + uint32_t(b.lane[i])); }); }
+inline __m512i _mm512_permutexvar_epi32(__m512i index, __m512i v) { return each<__m512i>([&](int i) { return v.lane[index.lane[i] & 15]; }); }
+inline __m512i _mm512_load_si512(const void* p) { __m512i v; std::memcpy(&v, p, sizeof v); return v; }
 inline __m512i _mm512_and_si512(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return a.lane[i] & b.lane[i]; }); }
 inline __m512i _mm512_or_si512(__m512i a, __m512i b) { return each<__m512i>([&](int i) { return a.lane[i] | b.lane[i]; }); }
 inline __m512i _mm512_srli_epi32(__m512i v, int n) { return each<__m512i>([&](int i) { return int32_t(uint32_t(v.lane[i]) >> n); }); }
