@@ -12,6 +12,8 @@
 // minimax, computed by tools/minimax.py, which also prints the polynomials' own errors (0.03 ULP and less).
 #pragma once
 
+#include <type_traits>
+
 #include "../rules/qualifier.h"
 #include "isa/scalar.hpp"
 
@@ -108,18 +110,12 @@ template <class Isa> struct Math : Isa {
   template <bool once, int K, class Lowest, class Magic>
   static MLEFAST_FN void exp_against(const Lowest& lowest, const Magic& magic, Vec (&v)[K]) {
     Vec power[K], p[K], lost[K];
-    if constexpr (!has_parts<once>) {
-      Mask kept[K];
-      reduce_near(lowest, magic, v, power, p, kept);
-      for (int q = 0; q < K; ++q) {
-        const Vec by = Isa::power_of_table(PowerTable<Isa>::entries, power[q]);
-        v[q] = Isa::keep(kept[q], Isa::fma(p[q], v[q] * by, by));
-      }
-      return;
-    }
-    reduce<once>(lowest, magic, v, power, p, lost);
+    Mask kept[K];
+    reduce<once>(lowest, magic, v, power, p, lost, kept);
     for (int q = 0; q < K; ++q)
-      if constexpr (Isa::fuses)  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
+      if constexpr (!has_parts<once>)
+        v[q] = Isa::keep(kept[q], Isa::fma(p[q], v[q] * power[q], power[q]));
+      else if constexpr (Isa::fuses)  // 2^n + 2^n v (1 + v p): 2^n v is exact, and is there before the polynomial
         v[q] = Isa::fma(p[q], v[q] * power[q], power[q]);
       else
         v[q] = mantissa(v[q], p[q], lost[q]) * power[q];
@@ -135,24 +131,31 @@ template <class Isa> struct Math : Isa {
   static MLEFAST_FN void exp_parts(const Lowest& lowest, const Magic& magic, Vec (&v)[K], Vec (&power)[K]) {
     static_assert(has_parts<once>);
     Vec p[K], lost[K];
-    reduce<once>(lowest, magic, v, power, p, lost);
+    Mask kept[K];
+    reduce<once>(lowest, magic, v, power, p, lost, kept);
     for (int q = 0; q < K; ++q) v[q] = mantissa(v[q], p[q], lost[q]);
   }
 
-  // v = n log 2 + r: afterwards v[q] is r, power[q] is 2^n * scale and exp(r) = 1 + r p. K vectors at once: their
-  // operations alternate, because the processor looks ahead by less than the length of two such chains (measured: 6.1
-  // ns a vector with K = 1, 3.9 with K = 4, 16 floats).
+  // v = n log 2 + r: afterwards v[q] is r, power[q] is 2^n * scale and exp(r) = 1 + r p. No power of a table's is 0:
+  // then v is not raised to `lowest`, and where it is below that, kept[q] is not set and the rest may be no number. K
+  // vectors at once: their operations alternate, because the processor looks ahead by less than the length of two such
+  // chains (measured: 6.1 ns a vector with K = 1, 3.9 with K = 4, 16 floats).
   template <bool once, int K, class Lowest, class Magic>
   static MLEFAST_FN void reduce(const Lowest& lowest, const Magic& magic, Vec (&v)[K], Vec (&power)[K], Vec (&p)[K],
-                                Vec (&lost)[K]) {
+                                Vec (&lost)[K], Mask (&kept)[K]) {
     static_assert(!once || Isa::fuses);
+    using Of = std::conditional_t<once, Near, Constants>;
     Vec shifted[K];
-    const Vec log2e = Isa::constant(Constants::log2e);
-    for (int q = 0; q < K; ++q) v[q] = Isa::max(lowest(q), v[q]);  // a NaN stays one
+    const Vec log2e = Isa::constant(Of::log2e);
+    for (int q = 0; q < K; ++q)  // a NaN stays one
+      if constexpr (has_parts<once>)
+        v[q] = Isa::max(lowest(q), v[q]);
+      else
+        kept[q] = Isa::not_less(v[q], lowest(q));
     for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], log2e, magic(q));
     for (int q = 0; q < K; ++q) power[q] = shifted[q] - magic(q);
     if constexpr (once) {
-      const Vec minus_ln2 = Isa::constant(-Constants::ln2);
+      const Vec minus_ln2 = Isa::constant(-Of::ln2);
       for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_ln2, v[q]);
     } else {
       const Vec minus_hi = Isa::constant(-Constants::ln2_hi);
@@ -162,33 +165,20 @@ template <class Isa> struct Math : Isa {
       const Vec minus_lo = Isa::constant(-Constants::ln2_lo);
       for (int q = 0; q < K; ++q) v[q] = Isa::fma(power[q], minus_lo, v[q]);
     }
-    constexpr int last = Constants::exp_terms - 1;
-    const Vec highest = Isa::constant(Constants::exp_c[last]);
+    constexpr int last = Of::exp_terms - 1;
+    const Vec highest = Isa::constant(Of::exp_c[last]);
     for (int q = 0; q < K; ++q) p[q] = highest;
-    add_terms<last - 1>(v, p);
+    add_terms<Of, last - 1>(v, p);
     if constexpr (Isa::fuses) {
       const Vec one = Isa::constant(1);
       for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
     }
     // For products, because exponents that are added would make numbers of some NaN.
-    for (int q = 0; q < K; ++q) power[q] = Isa::power_of_two(shifted[q]);
-  }
-
-  // The same where there is a table: shifted[q] is for power_of_table. What becomes of logits below `lowest`, which are
-  // not kept, may be no number. (They cannot be raised to `lowest` as above: no power of the table's is 0.)
-  template <int K, class Lowest, class Magic>
-  static MLEFAST_FN void reduce_near(const Lowest& lowest, const Magic& magic, Vec (&v)[K], Vec (&shifted)[K],
-                                     Vec (&p)[K], Mask (&kept)[K]) {
-    static_assert(Near::exp_terms == 2);
-    Vec multiple[K];
-    const Vec log2e = Isa::constant(Near::log2e), minus_ln2 = Isa::constant(-Near::ln2), one = Isa::constant(1);
-    const Vec c0 = Isa::constant(Near::exp_c[0]), c1 = Isa::constant(Near::exp_c[1]);
-    for (int q = 0; q < K; ++q) kept[q] = Isa::not_less(v[q], lowest(q));  // a NaN is
-    for (int q = 0; q < K; ++q) shifted[q] = Isa::fma(v[q], log2e, magic(q));
-    for (int q = 0; q < K; ++q) multiple[q] = shifted[q] - magic(q);
-    for (int q = 0; q < K; ++q) v[q] = Isa::fma(multiple[q], minus_ln2, v[q]);
-    for (int q = 0; q < K; ++q) p[q] = Isa::fma(c1, v[q], c0);
-    for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], one);
+    for (int q = 0; q < K; ++q)
+      if constexpr (has_parts<once>)
+        power[q] = Isa::power_of_two(shifted[q]);
+      else
+        power[q] = Isa::power_of_table(PowerTable<Isa>::entries, shifted[q]);
   }
 
   // exp(r) of what `reduce` leaves. Where products are not fused, p lacks its constant term: 1 + (r + (r^2 p + lost)),
@@ -201,10 +191,10 @@ template <class Isa> struct Math : Isa {
 
   // The rest of Horner's scheme. (A recursion and no loop, whose index would make a symbol of the coefficients where it
   // is not unrolled: each instruction set's file would define it.)
-  template <int term, int K> static MLEFAST_FN void add_terms(const Vec (&v)[K], Vec (&p)[K]) {
-    const Vec c = Isa::constant(Constants::exp_c[term]);
+  template <class Of, int term, int K> static MLEFAST_FN void add_terms(const Vec (&v)[K], Vec (&p)[K]) {
+    const Vec c = Isa::constant(Of::exp_c[term]);
     for (int q = 0; q < K; ++q) p[q] = Isa::fma(p[q], v[q], c);
-    if constexpr (term > 0) add_terms<term - 1>(v, p);
+    if constexpr (term > 0) add_terms<Of, term - 1>(v, p);
   }
 
   // What the rounding of high - low loses.

@@ -26,15 +26,14 @@ template <class Ops> class Pivot {
   using Constants = MathConstants<T>;
   using Double = Math<Scalar<double, Ops>>;
   using One = Math<Scalar<T, Ops>>;
-  static constexpr T infinity = static_cast<T>(__builtin_inf());
-
   using Near = typename Ops::Near;
+  static constexpr T infinity = static_cast<T>(__builtin_inf());
 
   T max, multiple = 0;
   bool near = Ops::fuses;
 
  public:
-  static constexpr T limit = Ops::Near::limit;
+  static constexpr T limit = Near::limit;
 
   // Of a row that has nothing but -inf so far: any number would do for its exponentials.
   Pivot() : max(-infinity) {}
@@ -65,7 +64,8 @@ template <class Ops> class Pivot {
     if (from.max == -infinity) return 0;
     if (near && from.near) return power_of_two(double(from.multiple) - double(multiple));
     if (near) return Double::exp(beyond(from.max)) * Near::common;
-    return from.near ? Double::exp(-from.beyond(max)) / Near::common : Double::exp(double(from.max) - double(max));
+    const double unit = from.near ? Near::common : 1;
+    return Double::exp(from.near ? -from.beyond(max) : double(from.max) - double(max)) / unit;
   }
 
   bool operator==(const Pivot& other) const {

@@ -168,10 +168,10 @@ template <> struct Avx512<float> {
   static MLEFAST_FN Vec power_of_two(Vec v) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v.v), 23))};
   }
-  static MLEFAST_FN Vec power_of_table(const uint32_t (&table)[16], Vec v) {
+  static MLEFAST_FN Vec power_of_table(const uint32_t (&table)[1 << table_bits], Vec v) {
     const auto bits = _mm512_castps_si512(v.v);
     const auto entry = _mm512_permutexvar_epi32(bits, _mm512_load_si512(table));
-    return {_mm512_castsi512_ps(_mm512_add_epi32(entry, _mm512_slli_epi32(bits, 23 - 4)))};
+    return {_mm512_castsi512_ps(_mm512_add_epi32(entry, _mm512_slli_epi32(bits, 23 - table_bits)))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     exponent = {_mm512_getexp_ps(_mm512_mul_ps(u.v, _mm512_set1_ps(4.0f / 3)))};

@@ -20,9 +20,8 @@
 //                             counted(n) makes numbers of
 //   power_of_two              the float whose exponent's bits are the lowest bits of v, its other bits being 0
 //   table_bits                how many of v's lowest bits power_of_table looks up; 0: it has no such function
-//   power_of_table            the float whose bits are the sum of v's, shifted so that the exponent's are behind those,
-//   and
-//                             of the entry that those tell
+//   power_of_table            the float whose bits are the sum of the entry that v's lowest bits choose and of
+//                             v's own, moved so that the lowest become the mantissa's first
 //   split_exponent            see log1p in math.hpp
 //   round_to_denormal         the float whose bits are the integer nearest to v, for 0 <= v <= 2^mantissa_bits
 //   reduce_max, reduce_add    across the lanes, in a fixed order
@@ -51,14 +50,13 @@ template <> struct Bits<double> {
   static constexpr int mantissa = 52;
 };
 
-// Whether the processor that `Host`'s file is compiled for fuses products and sums, and the table that its vectors
-// have.
-template <class Host> struct FusesOn {
-  static constexpr bool value = Host::fuses;
+// Of `Host`'s vectors: whether they fuse products and sums, and their tables.
+template <class Host> struct HostOf {
+  static constexpr bool fuses = Host::fuses;
   template <class T> static constexpr int table_bits = sizeof(T) == sizeof(typename Host::Value) ? Host::table_bits : 0;
 };
-template <> struct FusesOn<void> {
-  static constexpr bool value = false;
+template <> struct HostOf<void> {
+  static constexpr bool fuses = false;
   template <class T> static constexpr int table_bits = 0;
 };
 
@@ -71,8 +69,8 @@ template <class T, class Host = void> struct Scalar {
   using Mask = bool;
   using Int = typename Bits<T>::Int;
   static constexpr int lanes = 1, columns = 1;
-  static constexpr bool fuses = FusesOn<Host>::value, streams = false;
-  static constexpr int table_bits = FusesOn<Host>::template table_bits<T>;
+  static constexpr bool fuses = HostOf<Host>::fuses, streams = false;
+  static constexpr int table_bits = HostOf<Host>::template table_bits<T>;
 
   static MLEFAST_FN Vec set(T x) { return x; }
   static MLEFAST_FN Vec constant(T x) { return x; }
