@@ -95,9 +95,11 @@ def test_no_difference_from_the_maximum_is_rounded(isa, dtype, per_gap, classes)
 
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("dtype", cases.DTYPES)
-@pytest.mark.parametrize("largest", [2.0**20, -(2.0**20), 6.0e6, -6.0e6, 2.7725887, -2.7725887, 5.0e8])
+@pytest.mark.parametrize(
+    "largest", [2.0**17, -(2.0**17), 2.0**20, -(2.0**20), 6.0e6, -6.0e6, 2.7725887, -2.7725887, 5.0e8]
+)
 def test_where_pivots_change(isa, dtype, largest, classes):
-    """Just below the border and just above it, in one row and in neighbouring ones."""
+    """Just below the border (2^17 with a table, else 2^20) and just above it, in one row and in neighbouring ones."""
     x = np.random.default_rng(4).uniform(-20, 0, (40, classes)).astype(dtype) + dtype(largest)
     steps = np.arange(-20, 20) * np.spacing(dtype(abs(largest)))
     x[np.arange(40), np.arange(40) * (classes // 40)] = dtype(largest) + steps.astype(dtype)

@@ -15,6 +15,7 @@
 #include "arrays.hpp"
 #include "dispatch.hpp"
 #include "driver.hpp"
+#include "math.hpp"
 #include "threads.hpp"
 
 using namespace mlefast;
@@ -208,6 +209,17 @@ template <class T> void check_everything(const InstructionSet& set) {
 }
 
 }  // namespace
+
+TEST_CASE("the table of powers of two is one of a common factor, to a fifth of a unit") {
+  using Near = NearConstants<float, 4>;
+  for (int j = 0; j < 16; ++j) {
+    const uint32_t bits = PowerTable<Scalar<float>>::entries[j] + (127u << 23) + (uint32_t(j) << 19);
+    float entry;
+    std::memcpy(&entry, &bits, sizeof entry);
+    const long double exact = Near::common * std::exp2(j / 16.0L), unit = exact < 2 ? 0x1p-23L : 0x1p-22L;
+    CHECK(std::abs(entry - exact) < 0.19L * unit);
+  }
+}
 
 TEST_CASE("every instruction set, layout and length") {
   init_threads();
