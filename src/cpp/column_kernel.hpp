@@ -171,7 +171,9 @@ MLEFAST_FN int64_t run_in_place(const Run<typename Ops::Value>& run, int64_t r, 
   return for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
     auto* const out = Tile::writes ? run.out + first : nullptr;
     Tile tile(run.x + first, run.x_class, out, run.out_class, run.classes, n);
-    tile.work_whole(run, first, out, run.out_row, total);
+    tile.work_whole(run, first, total);
+    tile.finish();
+    tile.write_targets(out, run.out_row, run.out_class);
   });
 }
 

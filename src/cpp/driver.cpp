@@ -63,7 +63,9 @@ template <class S> class Driver {
     form = contiguous_rows || call.classes == 1 ? contiguous_form(inner)
            : contiguous_columns                 ? Form::columns
                                                 : Form::copied;
-    const int64_t together = form == Form::packed || form == Form::columns ? 64 : 1;  // rows of the widest tile
+    const int64_t together = form == Form::rows || form == Form::copied            ? 1  // rows of the widest tile
+                             : form == Form::packed && call.classes > packed_limit ? set.lanes
+                                                                                   : 64;
     const int64_t chunk = std::clamp(outer * inner * call.classes / 64, least_chunk, most_chunk);
     chunk_rows = std::max<int64_t>(1, chunk / call.classes / together) * together;
     run_rows = std::min(chunk_rows, piece_rows);
@@ -138,7 +140,7 @@ template <class S> class Driver {
   int64_t scratch_of(Form f) const {
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
     if (f == Form::packed) {
-      const int64_t buffer = streams_strips() ? 4 * tile + LineWriter::room / int64_t(sizeof(T)) : 0;
+      const int64_t buffer = streams_strips() ? call.classes + LineWriter::room / int64_t(sizeof(T)) : 0;
       return few_classes() ? std::max<int64_t>(4 * tile, 16 * set.lanes) + buffer : 0;
     }
     const int64_t carried = streams_output() ? call.classes * line : 0;

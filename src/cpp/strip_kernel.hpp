@@ -23,7 +23,8 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   int64_t x_row;
   S* out;
   int64_t out_row;
-  T* stage;  // of exponentials, from row to row: the output itself, but for halves
+  LineWriter* lines;  // writes the output, if there is one
+  T* stage;  // of exponentials, from row to row: the output itself, but for halves and where `lines` write that
   int64_t stage_row, classes, n;
   bool whole;
   int64_t tail;  // elements of the vectors that reach beyond the last step: the first of them may overlap it
@@ -33,18 +34,26 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
  public:
   static constexpr int rows = W * lanes;
 
-  StripPasses(const S* x_, int64_t x_row_, S* out_, int64_t out_row_, T* scratch, int64_t classes_, int64_t n_)
-      : x(x_), x_row(x_row_), out(out_), out_row(out_row_), classes(classes_), n(n_), whole(n_ == rows) {
+  StripPasses(const S* x_, int64_t x_row_, S* out_, int64_t out_row_, LineWriter* lines_, T* scratch, int64_t classes_,
+              int64_t n_)
+      : x(x_),
+        x_row(x_row_),
+        out(out_),
+        out_row(out_row_),
+        lines(lines_),
+        stage(scratch),
+        stage_row(classes_),
+        classes(classes_),
+        n(n_),
+        whole(n_ == rows) {
     tail = (classes % step + lanes - 1) / lanes * lanes;
-    if constexpr (is_half<S>)
-      stage = scratch, stage_row = classes;
-    else
-      stage = out, stage_row = out_row;
+    if constexpr (!is_half<S>)
+      if (!lines) stage = out, stage_row = out_row;
   }
 
   void find_maxima() {
     T best[rows * lanes];
-    for (int64_t r = 0; r < rows; ++r) Ops::store(best + r * lanes, largest(x + (r < n ? r : 0) * x_row));
+    for (int64_t r = 0; r < rows; ++r) Ops::store(best + r * lanes, r < n ? largest(x + r * x_row) : Ops::load(best));
     for (int w = 0; w < W; ++w) {
       state[w].max = Ops::set(static_cast<T>(-__builtin_inf()));
       turn(best, w, [&](Vec v) { state[w].max = Ops::max(state[w].max, v); });
@@ -72,34 +81,49 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     }
   }
 
-  template <bool exact> void finish(const Finish<Ops, rules::Emit::scaled_exp, exact> (&last)[W]) const {
+  // put(r, row) follows a row's final values.
+  template <bool exact, class Put>
+  void finish(const Finish<Ops, rules::Emit::scaled_exp, exact> (&last)[W], const Put& put) const {
     using Factor = Rescale<Ops, exact>;
     T by[W][Factor::stored], wanted[rows];
     for (int w = 0; w < W; ++w) last[w].rescale().store(by[w]), Ops::store(wanted + w * lanes, last[w].wants());
-    for (int64_t r = 0; r < n; ++r)
+    write_rows(put, [&](int64_t r, S* to) {
       if (last[0].wants_all() || wanted[r] != 0) {
         const auto rescale = Factor::of_lane(by[r / lanes] + r % lanes);
-        finish_row(staged(r), overlapping + r * lanes, out + r * out_row, [&](auto& v) { rescale(v); });
+        finish_row(staged(r), overlapping + r * lanes, to, [&](auto& v) { rescale(v); });
       } else {
-        for (int64_t c = 0; c < classes; ++c) out[r * out_row + c] = S{};
+        for (int64_t c = 0; c < classes; ++c) to[c] = S{};
       }
+    });
   }
-  void finish(const Finish<Ops, rules::Emit::log_probability, false> (&last)[W]) const {
+  template <class Put>
+  void finish(const Finish<Ops, rules::Emit::log_probability, false> (&last)[W], const Put& put) const {
     T max[rows], log_total[rows];
     for (int w = 0; w < W; ++w)
       Ops::store(max + w * lanes, last[w].max), Ops::store(log_total + w * lanes, last[w].log_total);
-    for (int64_t r = 0; r < n; ++r) {
+    write_rows(put, [&](int64_t r, S* to) {
       const Finish<Ops, rules::Emit::log_probability, false> row{Ops::set(max[r]), Ops::set(log_total[r])};
       const S* from = x + r * x_row;
-      finish_row(from, from + classes - tail, out + r * out_row,
+      finish_row(from, from + classes - tail, to,
                  [&](auto& v) { row.apply([&](int) -> const auto& { return row; }, v); });
-    }
+    });
   }
 
  private:
   using Mask = typename Ops::Mask;
 
   MLEFAST_FN T* staged(int64_t r) const { return emit == rules::Emit::scaled_exp ? stage + r * stage_row : nullptr; }
+
+  // work(r, to) makes a row's final values. One row at a time goes past the caches, so that their stores and the
+  // arithmetic overlap.
+  template <class Put, class Work> MLEFAST_FN void write_rows(const Put& put, const Work& work) const {
+    for (int64_t r = 0; r < n; ++r) {
+      S* const to = lines ? static_cast<S*>(lines->next()) : out + r * out_row;
+      work(r, to);
+      put(r, to);
+      if (lines) lines->put(classes * int64_t(sizeof(S)));
+    }
+  }
 
   // all[r * lanes + i] is lane i of row r's vector; `put` is given lane after lane of w's rows.
   template <class Put> static MLEFAST_FN void turn(const T* all, int w, const Put& put) {
@@ -248,10 +272,9 @@ MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value*
   using Strip = Tile<Ops, Task, StripPasses<Ops, Task::emit, W, S>>;
   return for_each_tile<Strip>(run, r, [&](int64_t first, int64_t n) {
     S* out = Strip::writes ? run.out + first * run.out_row : nullptr;
-    if (Strip::writes && lines) out = static_cast<S*>(lines->next());
-    Strip strip(run.x + first * run.x_row, run.x_row, out, run.out_row, scratch, run.classes, n);
-    strip.work_whole(run, first, out, run.out_row, total);
-    if (Strip::writes && lines) lines->put(n * run.classes * int64_t(sizeof(S)));
+    Strip strip(run.x + first * run.x_row, run.x_row, out, run.out_row, lines, scratch, run.classes, n);
+    strip.work_whole(run, first, total);
+    strip.template finish_by_rows<S>();
   });
 }
 
@@ -265,8 +288,8 @@ template <class Ops, class Task, class S>
 void run_strips(const Run<S>& run, typename Ops::Value* scratch, Sum<Ops>& total) {
   constexpr int wide = wide_strip<Ops>;
   int64_t r = 0;
-  LineWriter writer(run.out, scratch + (is_half<S> ? wide * Ops::lanes * run.classes : 0));
-  LineWriter* const lines = run.streams ? &writer : nullptr;
+  LineWriter writer(run.out, scratch + wide * Ops::lanes * run.classes);
+  LineWriter* const lines = Task::emit != rules::Emit::nothing && run.streams ? &writer : nullptr;
   if (wide * Ops::lanes * run.classes <= wide_strip_tile<typename Ops::Value>)
     r = run_strips<Ops, Task, wide>(run, r, scratch, lines, total);
   run_strips<Ops, Task, 1>(run, r, scratch, lines, total);

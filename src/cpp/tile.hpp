@@ -76,15 +76,11 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   static constexpr bool writes = Task::emit != rules::Emit::nothing;
   static constexpr int64_t least_rows = W > 1 ? rows : 1;
 
-  // All of it, where the passes find the maxima by themselves. The first row is the run's row r; `out` is where it is
-  // written, in the run's memory or apart.
-  template <class S>
-  MLEFAST_FN void work_whole(const Run<S>& run, int64_t r, S* out, int64_t out_row, Sum<Ops>& total) {
+  // All but what is written, where the passes find the maxima by themselves. The first row is the run's row r.
+  template <class S> MLEFAST_FN void work_whole(const Run<S>& run, int64_t r, Sum<Ops>& total) {
     read_targets(run, r);
     Passes::find_maxima();
     work(run, r, total);
-    finish();
-    write_targets(out, out_row, run.out_class);
   }
 
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
@@ -118,6 +114,17 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   }
   void finish() const {
     if constexpr (writes) Passes::finish(last);
+  }
+  // Of passes that finish row after row: each with its target's entry, and without `write_targets`.
+  template <class S> void finish_by_rows() const {
+    if constexpr (writes) {
+      S entry[rows];
+      if constexpr (Task::has_target) entries_at_targets(entry);
+      Passes::finish(last, [&](int64_t r, S* row) {
+        if constexpr (Task::has_target)
+          if (index[r] >= 0) row[index[r]] = entry[r];
+      });
+    }
   }
 
   // Before the tile is brought in or worked on.
@@ -181,7 +188,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   template <class S> void write_targets(S* out, int64_t out_row, int64_t out_class) const {
     if constexpr (writes && Task::has_target) {
       S entry[rows];
-      for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
+      entries_at_targets(entry);
       const int64_t* const at = index;
       const int64_t count = W > 1 ? rows : n;
       for (int64_t i = 0; i < count; ++i)
@@ -190,6 +197,10 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   }
 
  private:
+  template <class S> MLEFAST_FN void entries_at_targets(S (&entry)[rows]) const {
+    for (int w = 0; w < W; ++w) Ops::store(entry + w * lanes, Task::at_target(state[w], logit[w], last[w].factor()));
+  }
+
   MLEFAST_FN void sum_up(const LanePivots<Ops, W>& pivots) {
     if constexpr (may_be_near)
       if (pivots.near) return sum_up<true>(pivots);

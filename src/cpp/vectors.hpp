@@ -5,7 +5,9 @@
 
 #include "math.hpp"
 
-#ifdef __SSE2__
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 
@@ -200,7 +202,9 @@ MLEFAST_FN int64_t bytes_between(const void* from, const void* to) {
 inline constexpr int64_t cache_line = 64;
 
 MLEFAST_FN void stream_line(void* to, const void* from) {
-#ifdef __SSE2__
+#if defined(__AVX512F__)
+  _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
+#elif defined(__SSE2__)
   for (int i = 0; i < 4; ++i)
     _mm_stream_si128(static_cast<__m128i*>(to) + i, _mm_loadu_si128(static_cast<const __m128i*>(from) + i));
 #else

@@ -186,7 +186,8 @@ template <class S> void check_halves(const InstructionSet& set) {
       for (const int64_t rows : {int64_t(1), layout == Layout::columns && classes > 1100 ? 7 : int64_t(37)})
         check_halves<S>(set, make_problem<float>(rows, classes, "ordinary"), layout);
     for (const char* kind : {"masked", "wide", "confident"})
-      for (const int64_t classes : {5, 300, 700}) check_halves<S>(set, make_problem<float>(70, classes, kind), layout);
+      for (const int64_t classes : {5, 300, 700, 1000})
+        check_halves<S>(set, make_problem<float>(70, classes, kind), layout);
   }
 }
 
@@ -196,12 +197,12 @@ template <class T> void check_everything(const InstructionSet& set) {
     for (const int64_t classes : {63, 64, 65, 127, 128, 129, 257, 511, 512, 513, 1023, 1024, 1025, 2049})
       check(set, make_problem<T>(6, classes, "ordinary"), layout);
     // What four vectors of rows hold, and a few rows more.
-    for (const int64_t classes :
-         {64, 65, 95, 96, 97, 127, 128, 129, 131, 159, 160, 161, 256, 257, 352, 353, 383, 384, 385, 704, 705, 768, 769})
+    for (const int64_t classes : {64,  65,  95,  96,  97,  127, 128, 129, 131, 159, 160, 161,  256,
+                                  257, 352, 353, 383, 384, 385, 511, 512, 513, 704, 705, 1000, 1024})
       check(set, make_problem<T>(37, classes, "ordinary"), layout);
     for (const char* kind : {"masked", "wide", "confident"}) {
       for (const int64_t classes : {2, 7, 100, 700, 3000}) check(set, make_problem<T>(13, classes, kind), layout);
-      for (const int64_t classes : {131, 300}) check(set, make_problem<T>(70, classes, kind), layout);
+      for (const int64_t classes : {131, 300, 1000}) check(set, make_problem<T>(70, classes, kind), layout);
     }
     for (const int64_t rows : {1, 15, 16, 17, 63, 64, 65, 200})
       check(set, make_problem<T>(rows, 10, "ordinary"), layout);
@@ -273,7 +274,7 @@ TEST_CASE_TEMPLATE("strips write past the caches what they write into them, and 
                    Float16, BFloat16) {
   for (const auto* isa : usable_sets()) {
     const auto& set = isa->kernels<S>();
-    for (const int64_t classes : {64, 100, 129, 300})
+    for (const int64_t classes : {64, 100, 129, 300, 1000})
       for (const int64_t rows : {1, 16, 37, 64, 71})
         for (const int64_t shift : {0, 1, 9})
           for (const int task : {softmax, log_softmax, cross_entropy_and_grad}) {
