@@ -30,7 +30,7 @@ def awkward_rows(n, classes, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
 @pytest.mark.parametrize("shift", [0, 1, 5])
-@pytest.mark.parametrize("classes", [300, 1_000, 3_072, 3_205, 16_385, 40_001])
+@pytest.mark.parametrize("classes", [300, 1_000, 3_072, 3_205, 16_385, 40_001, 300_007])
 def test_an_output_of_any_alignment_has_the_bits_of_one_in_place(isa, dtype, classes, shift):
     x = awkward_rows(2 + STREAMED // (classes * np.dtype(dtype).itemsize), classes, dtype)
     y = np.random.default_rng(6).integers(0, classes, len(x))

@@ -31,9 +31,12 @@ int64_t second_level_cache() {
 }
 // The kernel knows better than sysconf, which says 320 MB of an AMD EPYC whose processors share 32. 0 if nobody knows.
 int64_t third_level_cache() {
-  int64_t kilobytes = 0;
-  std::ifstream("/sys/devices/system/cpu/cpu0/cache/index3/size") >> kilobytes;
-  return kilobytes << 10;
+  static const int64_t known = [] {
+    int64_t kilobytes = 0;
+    std::ifstream("/sys/devices/system/cpu/cpu0/cache/index3/size") >> kilobytes;
+    return kilobytes << 10;
+  }();
+  return known;
 }
 
 template <class S> class Driver {
@@ -44,6 +47,8 @@ template <class S> class Driver {
   const RowAxis last;
   const int64_t inner, outer;  // rows along the last axis, and how many times that is repeated
 
+  // For its second pass: in a thread's own cache, or those of all threads in a quarter of the one that they share.
+  const bool row_waits_in_cache;
   enum class Form { rows, packed, columns, copied } form;
   int64_t chunk_rows;     // rows that a thread takes at a time
   int64_t run_rows;       // rows of one kernel call
@@ -57,7 +62,8 @@ template <class S> class Driver {
         kernel(set.task[task]),
         last(c.axes.last()),
         inner(last.rows),
-        outer(c.axes.outer()) {
+        outer(c.axes.outer()),
+        row_waits_in_cache(fit(1) || call.classes * int64_t(sizeof(T)) * thread_limit() <= third_level_cache() / 4) {
     const bool contiguous_rows = call.x_class == 1 && (!call.out || call.out_class == 1);
     const bool contiguous_columns = last.x_stride == 1 && (!call.out || last.out_stride == 1);
     form = contiguous_rows || call.classes == 1 ? contiguous_form(inner)
@@ -126,12 +132,11 @@ template <class S> class Driver {
   bool lags() const { return fit(2) && (set.lanes * int64_t(sizeof(T)) > 32 || (streams_rows() && !kernel.waits)); }
   // Whether no cache holds the logits and the output, in which somebody may look for it.
   bool outgrows_caches() const {
-    static const int64_t most = third_level_cache();
-    return streams_output() && 2 * bytes() > std::max(most, streamed_rows_bytes);
+    return streams_output() && 2 * bytes() > std::max(third_level_cache(), streamed_rows_bytes);
   }
   bool streams_rows() const {
     const int64_t row = call.classes * int64_t(sizeof(S));
-    return form == Form::rows && streams_output() && fit(1) &&
+    return form == Form::rows && streams_output() && row_waits_in_cache &&
            ((row >= streamed_row_bytes && bytes() > streamed_rows_bytes) ||
             (row >= least_streamed_row_bytes && outgrows_caches()));
   }
