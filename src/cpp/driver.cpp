@@ -47,8 +47,7 @@ template <class S> class Driver {
   const RowAxis last;
   const int64_t inner, outer;  // rows along the last axis, and how many times that is repeated
 
-  // For its second pass: in a thread's own cache, or those of all threads in a quarter of the one that they share.
-  const bool row_waits_in_cache;
+  const int64_t staged_bytes;  // of a thread's rows, that a cache holds until they are streamed
   enum class Form { rows, packed, columns, copied } form;
   int64_t chunk_rows;     // rows that a thread takes at a time
   int64_t run_rows;       // rows of one kernel call
@@ -63,7 +62,7 @@ template <class S> class Driver {
         last(c.axes.last()),
         inner(last.rows),
         outer(c.axes.outer()),
-        row_waits_in_cache(fit(1) || call.classes * int64_t(sizeof(T)) * thread_limit() <= third_level_cache() / 4) {
+        staged_bytes(bytes() > streamed_bytes ? std::max(own_bytes(), third_level_cache() / 4 / thread_limit()) : 0) {
     const bool contiguous_rows = call.x_class == 1 && (!call.out || call.out_class == 1);
     const bool contiguous_columns = last.x_stride == 1 && (!call.out || last.out_stride == 1);
     form = contiguous_rows || call.classes == 1 ? contiguous_form(inner)
@@ -121,22 +120,26 @@ template <class S> class Driver {
     return is_half<S> || (bytes() > cached_bytes && 4 * set.lanes * call.classes <= staged_columns<T>);
   }
   bool streams_output() const { return bytes() > streamed_bytes && call.out && call.out != call.x; }
-  // Whether so many rows stay in the second-level cache.
-  bool fit(int64_t rows) const {
-    static const int64_t most = second_level_cache() / 4 * 3;
-    return rows * call.classes * int64_t(sizeof(T)) <= most;
+  // What a thread's own cache holds of its rows.
+  static int64_t own_bytes() {
+    static const int64_t bytes = second_level_cache() / 4 * 3;
+    return bytes;
   }
+  bool fit(int64_t rows, int64_t room) const { return rows * call.classes * int64_t(sizeof(T)) <= room; }
   // A row is finished while the next one is scanned, if it is still in cache then. Vectors of 32 bytes have too few
   // registers for a second pass beside exponentials: they lose by it. (1000 classes with a gradient, in cache and from
   // memory: 13 %. log_softmax's second pass hides behind a stream: 20 % less.)
-  bool lags() const { return fit(2) && (set.lanes * int64_t(sizeof(T)) > 32 || (streams_rows() && !kernel.waits)); }
+  bool lags() const {
+    return fit(2, streams_rows() ? staged_bytes : own_bytes()) &&
+           (set.lanes * int64_t(sizeof(T)) > 32 || (streams_rows() && !kernel.waits));
+  }
   // Whether no cache holds the logits and the output, in which somebody may look for it.
   bool outgrows_caches() const {
     return streams_output() && 2 * bytes() > std::max(third_level_cache(), streamed_rows_bytes);
   }
   bool streams_rows() const {
     const int64_t row = call.classes * int64_t(sizeof(S));
-    return form == Form::rows && streams_output() && row_waits_in_cache &&
+    return form == Form::rows && streams_output() && fit(1, staged_bytes) &&
            ((row >= streamed_row_bytes && bytes() > streamed_rows_bytes) ||
             (row >= least_streamed_row_bytes && outgrows_caches()));
   }
