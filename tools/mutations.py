@@ -81,6 +81,13 @@ MUTATIONS = [
         "Vec best = Ops::load(row);",
     ),
     Mutation(
+        "strips: streamed rows lack their targets' entries",
+        STRIPS,
+        "put(r, to);",
+        "if (!lines) put(r, to);",
+        ROWS_TESTS,
+    ),
+    Mutation(
         "strips: ignored rows keep their NaN", STRIPS, "if (last[0].wants_all() || wanted[r] != 0) {", "if (true) {"
     ),
     Mutation("exp: what is far off stays above 0", MATH, "float lowest = -159 * ln2", "float lowest = -150 * ln2"),
@@ -221,7 +228,7 @@ MUTATIONS = [
     Mutation(
         "mask: the guard against -inf - (-inf) in long rows",
         PIVOT,
-        "Ops::set(near || max == -infinity ? 0 : max)",
+        "Ops::set(max == -infinity ? 0 : max)",
         "Ops::set(near ? 0 : max)",
     ),
     Mutation(
