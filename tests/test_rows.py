@@ -74,6 +74,23 @@ def test_a_row_does_not_depend_on_its_neighbours(isa, dtype, classes):
         np.testing.assert_array_equal(mf.log_softmax(x[one]).view(unsigned), logarithms[one].view(unsigned))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize("classes", [300, 1_000, 1_024])
+def test_a_row_does_not_depend_on_its_place(isa, dtype, classes):
+    """In a strip: its lane, and whether all lanes are filled. (A row of 3e6 takes its strip's near pivots away.)"""
+    x = awkward_rows(60, classes, dtype)
+    x[6::50] = x[0]
+    y = np.random.default_rng(1).integers(0, classes, 60)
+    unsigned = f"u{x.itemsize}"
+    loss, gradient = mf.cross_entropy_and_grad(x, y, reduction="none")
+    moved = np.roll(np.arange(60), 7)[::-1]
+    loss_moved, gradient_moved = mf.cross_entropy_and_grad(x[moved], y[moved], reduction="none")
+    np.testing.assert_array_equal(loss_moved, loss[moved])
+    np.testing.assert_array_equal(gradient_moved.view(unsigned), gradient[moved].view(unsigned))
+    for function in (mf.softmax, mf.log_softmax):
+        np.testing.assert_array_equal(function(x[moved]).view(unsigned), function(x)[moved].view(unsigned))
+
+
 @pytest.mark.parametrize("classes", CLASSES[1:])
 @pytest.mark.parametrize(("dtype", "per_gap"), [(np.float32, 0.03), (np.float64, 0.2)])
 def test_no_difference_from_the_maximum_is_rounded(isa, dtype, per_gap, classes):

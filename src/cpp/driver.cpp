@@ -47,7 +47,9 @@ template <class S> class Driver {
   const RowAxis last;
   const int64_t inner, outer;  // rows along the last axis, and how many times that is repeated
 
-  const int64_t staged_bytes;  // of a thread's rows, that a cache holds until they are streamed
+  // Of a thread's rows, which a cache holds until they are streamed: its own, or its share of a quarter of the third
+  // level. Only large outputs are streamed; other calls need not ask for the threads.
+  const int64_t staged_bytes;
   enum class Form { rows, packed, columns, copied } form;
   int64_t chunk_rows;     // rows that a thread takes at a time
   int64_t run_rows;       // rows of one kernel call
@@ -68,9 +70,7 @@ template <class S> class Driver {
     form = contiguous_rows || call.classes == 1 ? contiguous_form(inner)
            : contiguous_columns                 ? Form::columns
                                                 : Form::copied;
-    const int64_t together = form == Form::rows || form == Form::copied            ? 1  // rows of the widest tile
-                             : form == Form::packed && call.classes > packed_limit ? set.lanes
-                                                                                   : 64;
+    const int64_t together = tile_rows();
     const int64_t chunk = std::clamp(outer * inner * call.classes / 64, least_chunk, most_chunk);
     chunk_rows = std::max<int64_t>(1, chunk / call.classes / together) * together;
     run_rows = std::min(chunk_rows, piece_rows);
@@ -112,6 +112,12 @@ template <class S> class Driver {
   // Rows are worked on together if a vector's lanes are filled at least by half.
   Form contiguous_form(int64_t rows) const {
     return few_classes() && 2 * rows >= set.lanes ? Form::packed : Form::rows;
+  }
+  // Of the widest tile: four vectors of rows, or one where they are worked on in strips.
+  int64_t tile_rows() const {
+    if (form == Form::columns) return 64;
+    if (form != Form::packed) return 1;
+    return call.classes > packed_limit ? set.lanes : 64;
   }
   // Halves must be widened. Others gain if they come from memory, where a tile lies in as many pages as there are
   // classes: each is visited once, not three times, and asked for in time. (Measured from 4 MB on: a quarter less with

@@ -126,8 +126,10 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 // One task's kernels for one storage type on one instruction set.
 template <class S> struct Kernels {
   using T = ValueOf<S>;
-  RowsKernel<S> rows;     // contiguous classes; scratch: see Driver
-  RowsKernel<S> packed;   // the same if `is_short`; scratch: 4 x lanes x classes elements, 4 classes at least
+  RowsKernel<S> rows;  // contiguous classes; scratch: see Driver
+  // The same if `is_short`; scratch: 4 x lanes x classes elements, 4 classes at least, and a row and LineWriter::room
+  // behind them if the output is streamed.
+  RowsKernel<S> packed;
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
   bool waits;             // whether a row's exponentials wait in the output or in scratch for their factor
 

@@ -289,7 +289,7 @@ void run_strips(const Run<S>& run, typename Ops::Value* scratch, Sum<Ops>& total
   constexpr int wide = wide_strip<Ops>;
   int64_t r = 0;
   LineWriter writer(run.out, scratch + wide * Ops::lanes * run.classes);
-  LineWriter* const lines = Task::emit != rules::Emit::nothing && run.streams ? &writer : nullptr;
+  LineWriter* const lines = run.streams ? &writer : nullptr;
   if (wide * Ops::lanes * run.classes <= wide_strip_tile<typename Ops::Value>)
     r = run_strips<Ops, Task, wide>(run, r, scratch, lines, total);
   run_strips<Ops, Task, 1>(run, r, scratch, lines, total);

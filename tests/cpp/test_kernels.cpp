@@ -197,8 +197,8 @@ template <class T> void check_everything(const InstructionSet& set) {
     for (const int64_t classes : {63, 64, 65, 127, 128, 129, 257, 511, 512, 513, 1023, 1024, 1025, 2049})
       check(set, make_problem<T>(6, classes, "ordinary"), layout);
     // What four vectors of rows hold, and a few rows more.
-    for (const int64_t classes : {64,  65,  95,  96,  97,  127, 128, 129, 131, 159, 160, 161,  256,
-                                  257, 352, 353, 383, 384, 385, 511, 512, 513, 704, 705, 1000, 1024})
+    for (const int64_t classes : {64,  65,  95,  96,  97,  127, 128, 129, 131, 159, 160, 161, 256,  257,
+                                  352, 353, 383, 384, 385, 511, 512, 513, 704, 705, 768, 769, 1000, 1024})
       check(set, make_problem<T>(37, classes, "ordinary"), layout);
     for (const char* kind : {"masked", "wide", "confident"}) {
       for (const int64_t classes : {2, 7, 100, 700, 3000}) check(set, make_problem<T>(13, classes, kind), layout);
