@@ -127,8 +127,8 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 template <class S> struct Kernels {
   using T = ValueOf<S>;
   RowsKernel<S> rows;  // contiguous classes; scratch: see Driver
-  // The same if `is_short`; scratch: 4 x lanes x classes elements, 4 classes at least, and a row and LineWriter::room
-  // behind them if the output is streamed.
+  // The same if `is_short`; scratch: 4 x lanes rows of `whole_lines`, of 4 classes at least, and LineWriter::room of a
+  // row behind them if the output is streamed.
   RowsKernel<S> packed;
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
   bool waits;             // whether a row's exponentials wait in the output or in scratch for their factor

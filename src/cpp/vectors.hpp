@@ -219,35 +219,46 @@ MLEFAST_FN void settle_lines() {
 #endif
 }
 
-// A stretch of memory that is written from its start on, by whole lines past the caches: what is next is put into
-// `buffer`, where it lies in its lines as in memory. What is left of a line waits there for what follows.
+// A stretch of memory that is written from its start on, by whole lines past the caches: what is next is put into a
+// buffer, where it lies in its lines as in memory. It leaves when the next is put, since a load that overlaps several
+// stores waits for them, and for those past the caches before them. What it has of the line where the next begins goes
+// along with that.
 class LineWriter {
-  char *line, *buffer;   // where the next line goes; the first of the lines that wait for that
-  int64_t mine, filled;  // bytes of it: from the first that is written here to the end of what there is
+  char *line, *half[2];           // where the next line goes; the buffers
+  int turn = 0;                   // of the next
+  int64_t mine, start, size = 0;  // bytes: of the first line, those before what is written here; where the next begins
+                                  // in its line; of the buffer that waits
 
  public:
-  // Bytes that a buffer has room for beside what is put there at once.
-  static constexpr int64_t room = 2 * cache_line;
+  // Bytes for buffers of the most that is put at once.
+  static constexpr int64_t room(int64_t most) { return 2 * (most + 2 * cache_line); }
 
-  LineWriter(void* out, void* buffer_) {
+  LineWriter(void* out, void* room_, int64_t most) {
     const auto within = [](void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line); };
-    mine = filled = within(out), line = static_cast<char*>(out) - mine;
-    buffer = static_cast<char*>(buffer_) + (cache_line - within(buffer_)) % cache_line;
+    mine = start = within(out), line = static_cast<char*>(out) - mine;
+    half[0] = static_cast<char*>(room_) + (cache_line - within(room_)) % cache_line;
+    half[1] = half[0] + (most + 2 * cache_line - 1) / cache_line * cache_line;
   }
-  void* next() const { return buffer + filled; }
+  void* next() const { return half[turn] + start; }
   // So many bytes have been put there.
   void put(int64_t bytes) {
-    const char* from = buffer;
-    for (filled += bytes; filled >= cache_line; filled -= cache_line, from += cache_line, line += cache_line, mine = 0)
-      mine > 0 ? copy(from, mine, cache_line) : stream_line(line, from);
-    std::memmove(buffer, from, static_cast<size_t>(filled));
+    if (size > 0) std::memcpy(half[turn], leave(), static_cast<size_t>(start));
+    size = start + bytes, start = size % cache_line, turn = 1 - turn;
   }
   void finish() {
-    copy(buffer, mine, filled);
+    const char* const rest = leave();
+    copy(rest, mine, start);
     settle_lines();
   }
 
  private:
+  // The lines of the buffer that waits; where the rest of it lies.
+  const char* leave() {
+    const char* from = half[1 - turn];
+    for (; size >= cache_line; size -= cache_line, from += cache_line, line += cache_line, mine = 0)
+      mine > 0 ? copy(from, mine, cache_line) : stream_line(line, from);
+    return from;
+  }
   void copy(const char* from, int64_t begin, int64_t end) const {
     std::memcpy(line + begin, from + begin, static_cast<size_t>(end - begin));
   }

@@ -17,6 +17,7 @@
 #include "driver.hpp"
 #include "math.hpp"
 #include "threads.hpp"
+#include "vectors.hpp"
 
 using namespace mlefast;
 
@@ -259,7 +260,8 @@ std::vector<S> run_strips(const StorageKernels<S>& set, int task, int64_t rows, 
   for (const double v : normals(rows * classes, 3, 5)) x.push_back(from_value<S>(static_cast<T>(v)));
   std::vector<int64_t> target;
   for (int64_t r = 0; r < rows; ++r) target.push_back(r % 5 == 3 ? -100 : r * 7 % classes);
-  std::vector<T> scratch(static_cast<size_t>(2 * 4 * set.lanes * classes + 64));
+  const int64_t room = LineWriter::room(classes * int64_t(sizeof(S))) / int64_t(sizeof(T));
+  std::vector<T> scratch(static_cast<size_t>(4 * set.lanes * whole_lines<T>(classes) + room));
   std::vector<S> memory(static_cast<size_t>(rows * classes + 256), from_value<S>(T(7)));
   S* out = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) / sizeof(S) + 64 + shift;
   Run<S> run{};
