@@ -64,7 +64,7 @@ MUTATIONS = [
     Mutation(
         "strips: a tail's first exponentials do not wait",
         STRIPS,
-        "overlaps ? overlapping + row[q] * lanes : staged(row[q]) + c",
+        "overlaps && !lines ? overlapping + row[q] * lanes : staged(row[q]) + c",
         "staged(row[q]) + c",
     ),
     Mutation(
@@ -85,6 +85,23 @@ MUTATIONS = [
         STRIPS,
         "put(r, to);",
         "if (!lines) put(r, to);",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "strips: streamed rows lack what comes before their first whole vector", STRIPS, "put(0, one);", "", ROWS_TESTS
+    ),
+    Mutation(
+        "strips: streamed rows lack what comes behind their last whole vector",
+        STRIPS,
+        "put(classes - lanes, one);",
+        "",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "strips: what a streamed row has of the next one's line is lost",
+        VECTORS,
+        "if (size > 0) std::memcpy(half[turn], leave(), static_cast<size_t>(start));",
+        "if (size > 0) leave();",
         ROWS_TESTS,
     ),
     Mutation(

@@ -301,7 +301,7 @@ MLEFAST_FN int64_t run_strips(const Run<S>& run, int64_t r, typename Ops::Value*
 
 // A strip of 32 rows, where these lie in the first-level cache, does more of what is done once for a row at once; one
 // vector of rows can be of more classes. (At 200 to 700 classes with a gradient the narrow strip takes 4 to 10 % less,
-// at 64 to 112 up to 12 % more; streamed, up to 10 % more as well, but half where the wide one has its bad days.)
+// at 64 to 112 up to 12 % more. Streamed, up to 10 % more as well at its best, but not at times twice as much.)
 template <class Ops> inline constexpr int wide_strip = Ops::lanes < 16 ? 4 : 2;
 template <class T> inline constexpr int64_t wide_strip_tile = 16384 / sizeof(T);
 
