@@ -20,7 +20,7 @@ constexpr int64_t streamed_bytes = 1 << 24;  // an output of more than these is 
 // Xeon, 1000 classes gain nothing from memory and lose a third if a cache holds the output, 2000 and more gain 11 to
 // 28 %, also where it might be held; on an AMD EPYC with 32 MB of third-level cache, 700 classes gain a sixth, 1000 a
 // third, 500 nothing, strips of 100 a tenth and of 300 a fifth. With AVX-512, rows that could be worked on in strips
-// are streamed one by one from the same length on: on an AMD EPYC of family 25 strips took 1.2 to 1.6 of the time at
+// are streamed one by one from the same length on: on an AMD EPYC of family 25 strips took 1.2 to 1.8 of the time at
 // 700 and 1000 classes, because nothing is read while they write.
 constexpr int64_t streamed_rows_bytes = 1 << 25, streamed_row_bytes = 6144, least_streamed_row_bytes = 2560;
 
@@ -114,10 +114,10 @@ template <class S> class Driver {
   // Rows are worked on together if a vector's lanes are filled at least by half, unless each is better written while
   // the next is read. (In place both forms take as long; the same one gives the same bits.)
   Form contiguous_form(int64_t rows) const {
-    const bool alone = long_vectors() && call.out && long_row() && outgrows_caches();
+    const bool alone = long_vectors() && call.out && row_bytes() >= least_streamed_row_bytes && outgrows_caches();
     return few_classes() && 2 * rows >= set.lanes && !alone ? Form::packed : Form::rows;
   }
-  bool long_row() const { return call.classes * int64_t(sizeof(S)) >= least_streamed_row_bytes; }
+  int64_t row_bytes() const { return call.classes * int64_t(sizeof(S)); }
   bool long_vectors() const { return set.lanes * int64_t(sizeof(T)) > 32; }
   // Of the widest tile: four vectors of rows, or one where they are worked on in strips.
   int64_t tile_rows() const {
@@ -147,16 +147,15 @@ template <class S> class Driver {
   // Whether no cache holds the logits and another array of their size.
   bool outgrows_caches() const { return 2 * bytes() > std::max(third_level_cache(), streamed_rows_bytes); }
   bool streams_rows() const {
-    const int64_t row = call.classes * int64_t(sizeof(S));
     return form == Form::rows && streams_output() && fit(1, staged_bytes) &&
-           ((row >= streamed_row_bytes && bytes() > streamed_rows_bytes) || (long_row() && outgrows_caches()));
+           ((row_bytes() >= streamed_row_bytes && bytes() > streamed_rows_bytes) ||
+            (row_bytes() >= least_streamed_row_bytes && outgrows_caches()));
   }
   bool streams_strips() const { return streams_output() && outgrows_caches() && last.out_stride == call.classes; }
-  int64_t bytes() const { return outer * inner * call.classes * int64_t(sizeof(S)); }
+  int64_t bytes() const { return outer * inner * row_bytes(); }
   int64_t scratch_of(Form f) const {
     if (f == Form::packed) {
-      const int64_t row = call.classes * int64_t(sizeof(S));
-      const int64_t buffer = streams_strips() ? LineWriter::room(row) / int64_t(sizeof(T)) : 0;
+      const int64_t buffer = streams_strips() ? LineWriter::room(row_bytes()) / int64_t(sizeof(T)) : 0;
       return few_classes() ? 4 * set.lanes * std::max<int64_t>(4, whole_lines<T>(call.classes)) + buffer : 0;
     }
     const int64_t tile = set.lanes * call.classes;  // a vector of rows

@@ -102,11 +102,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   Factor by_factor;
   Vec max, log_total;
 
-  MLEFAST_FN int64_t to_border(int64_t at) const {
-    constexpr uintptr_t size = lanes * sizeof(S);
-    const uintptr_t beyond = reinterpret_cast<uintptr_t>(out + at) % size;
-    return beyond % sizeof(S) ? 0 : static_cast<int64_t>((size - beyond) % size / sizeof(S));
-  }
+  MLEFAST_FN int64_t to_border(int64_t at) const { return to_vector_border<Ops>(out + at); }
 
   static MLEFAST_FN bool alike(T a, T b) {
     if constexpr (emit != rules::Emit::scaled_exp) return true;

@@ -249,15 +249,12 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
 
   template <class In, class First, class Apply>
   MLEFAST_FN void finish_row(const In* from, const First* first, S* to, const Apply& apply) const {
-    if (lines) return finish_in_lines(from, to, apply);
+    if (W == 1 && lines) return finish_in_lines(from, to, apply);
     Vec last[1] = {Ops::set(0)};
     if (tail > 0) last[0] = Ops::load(first);
     for (int64_t c = 0; c + step <= classes; c += step) {
-      Vec v[K];
       if (emit == rules::Emit::log_probability || is_half<S>) prefetch_step(to + c);
-      for (int q = 0; q < K; ++q) v[q] = Ops::load(from + c + q * lanes);
-      apply(v);
-      for (int q = 0; q < K; ++q) Ops::store(to + c + q * lanes, v[q]);
+      finish_some<K>(from + c, to + c, apply);
     }
     for (int64_t c = classes - tail; c < classes; c += lanes) {
       if (c > classes - tail) last[0] = Ops::load(from + c);
@@ -270,19 +267,20 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   // memory has yet to take (200 to 600 classes of floats on an AMD EPYC: up to 45 % more). `from` has all of the tail:
   // a stage for a stream is neither logits nor output.
   template <class In, class Apply> MLEFAST_FN void finish_in_lines(const In* from, S* to, const Apply& apply) const {
-    constexpr uintptr_t size = lanes * sizeof(S);
-    const auto put = [&](int64_t c, auto& v) {
-      constexpr int k = sizeof v / sizeof v[0];
-      for (int q = 0; q < k; ++q) v[q] = Ops::load(from + c + q * lanes);
-      apply(v);
-      for (int q = 0; q < k; ++q) Ops::store(to + c + q * lanes, v[q]);
-    };
-    Vec some[K], one[1];
-    put(0, one);
-    int64_t c = static_cast<int64_t>((size - reinterpret_cast<uintptr_t>(to) % size) % size / sizeof(S));
-    for (; c + step <= classes; c += step) put(c, some);
-    for (; c + lanes <= classes; c += lanes) put(c, one);
-    put(classes - lanes, one);
+    const auto put = [&](int64_t c) { finish_some<1>(from + c, to + c, apply); };
+    int64_t c = to_vector_border<Ops>(to);
+    if (c > 0) put(0);
+    for (; c + step <= classes; c += step) finish_some<K>(from + c, to + c, apply);
+    for (; c + lanes <= classes; c += lanes) put(c);
+    if (c < classes) put(classes - lanes);
+  }
+
+  template <int k, class In, class Apply>
+  static MLEFAST_FN void finish_some(const In* from, S* to, const Apply& apply) {
+    Vec v[k];
+    for (int q = 0; q < k; ++q) v[q] = Ops::load(from + q * lanes);
+    apply(v);
+    for (int q = 0; q < k; ++q) Ops::store(to + q * lanes, v[q]);
   }
 };
 

@@ -219,6 +219,13 @@ MLEFAST_FN void settle_lines() {
 #endif
 }
 
+// Elements from p to where an address can be divided by a vector's size; 0 if none of theirs can.
+template <class Ops, class S> MLEFAST_FN int64_t to_vector_border(const S* p) {
+  constexpr uintptr_t size = Ops::lanes * sizeof(S);
+  const uintptr_t beyond = reinterpret_cast<uintptr_t>(p) % size;
+  return beyond % sizeof(S) ? 0 : static_cast<int64_t>((size - beyond) % size / sizeof(S));
+}
+
 // A stretch of memory that is written from its start on, by whole lines past the caches: what is next is put into a
 // buffer, where it lies in its lines as in memory. It leaves when the next is put, since a load that overlaps several
 // stores waits for them, and for those past the caches before them. What it has of the line where the next begins goes
