@@ -132,6 +132,7 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
     plain = whole, index = run.target + r;
     for (int w = 0; w < W; ++w) logit[w] = Ops::set(0), scale[w] = Ops::set(static_cast<T>(run.scale));
     if constexpr (Task::has_target) {
+      prefetch_far(run.next_target, r * run.next_target_bytes, rows * run.next_target_bytes);
       const S* x = run.x + r * run.x_row;
       S x_target[rows];
       bool special = run.weight || run.upstream || !whole;

@@ -179,6 +179,8 @@ template <class Ops, bool exact = false> class Rescale {
   }
 };
 
+inline constexpr int64_t cache_line = 64;
+
 // Measured on DRAM-bound rows: what is read wants 12 KiB of notice to come to the second-level cache, and 512 bytes
 // from there; what is written 1 KiB. (With 8 KiB values took up to a quarter longer on one thread of an AMD EPYC, with
 // 16 no less. Into the first-level cache at once, on an Intel Xeon, the many lines that are under way fill all that it
@@ -195,13 +197,16 @@ MLEFAST_FN void prefetch_to_write(const void* base, int64_t bytes_ahead) {
   __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(base) + bytes_ahead), 1, 2);
 }
 
+// All lines of [begin, begin + bytes), in bytes from `base` on, if that starts on a line.
+MLEFAST_FN void prefetch_far(const void* base, int64_t begin, int64_t bytes) {
+  for (int64_t byte = 0; byte < bytes; byte += cache_line) prefetch_far(base, begin + byte);
+}
+
 MLEFAST_FN int64_t bytes_between(const void* from, const void* to) {
   return static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) - reinterpret_cast<uintptr_t>(from));
 }
 
 // Stores to memory that is neither read first nor kept in a cache, where the processor has them.
-inline constexpr int64_t cache_line = 64;
-
 MLEFAST_FN void stream_line(void* to, const void* from) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(static_cast<__m512i*>(to), _mm512_loadu_si512(from));
