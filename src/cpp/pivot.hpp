@@ -130,6 +130,9 @@ template <class Ops, int W> struct LanePivots {
     else
       return terms.lanes(Constants::unscale);
   }
+  template <bool is_near> MLEFAST_FN Vec sum_of(Vec terms, int w) const {
+    return is_near ? terms / top[w] : terms * Ops::set(Constants::unscale);
+  }
 };
 
 }  // namespace mlefast
