@@ -34,6 +34,7 @@ STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
 ROWS, RUN, PIVOT = "src/cpp/row_kernel.hpp", "src/cpp/run.hpp", "src/cpp/pivot.hpp"
 ROWS_TESTS = ["tests/test_rows.py", "tests/test_kernels.py"]
 STRIPS, TILE = "src/cpp/strip_kernel.hpp", "src/cpp/tile.hpp"
+TRANSPOSE, COLUMNS_TESTS = "src/cpp/transpose.hpp", ["tests/test_streamed_columns.py"]
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
@@ -107,6 +108,26 @@ MUTATIONS = [
         "if (size > 0) std::memcpy(half[turn], leave(), static_cast<size_t>(start));",
         "if (size > 0) leave();",
         ROWS_TESTS,
+    ),
+    Mutation(
+        "columns: what a tile has of the next one's line is lost",
+        TRANSPOSE,
+        "std::memcpy(carried, buffer + bytes, cache_line);",
+        "",
+        COLUMNS_TESTS,
+    ),
+    Mutation(
+        "columns: a tile's first line lacks what was carried",
+        TRANSPOSE,
+        "std::memcpy(buffer, carried, cache_line);",
+        "",
+        COLUMNS_TESTS,
+    ),
+    Mutation(
+        "near pivots: one group's sum is not divided by exp(maximum - pivot)",
+        PIVOT,
+        "return is_near ? terms / top[w] : terms",
+        "return false ? terms / top[w] : terms",
     ),
     Mutation(
         "strips: ignored rows keep their NaN", STRIPS, "if (last[0].wants_all() || wanted[r] != 0) {", "if (true) {"
