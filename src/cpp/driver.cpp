@@ -194,10 +194,12 @@ template <class S> class Driver {
       Run<S> run = make_run(position, n, targets);
       run.x = call.x + offset.x_stride + row * last.x_stride;
       run.out = call.out ? call.out + offset.out_stride + row * last.out_stride : nullptr;
-      if (row + n < end)
-        run.next_x = run.x + n * last.x_stride;
-      else if (run_index + 1 < outer)
-        run.next_x = call.x + call.axes.offset(run_index + 1).x_stride + begin * last.x_stride;
+      if (form == Form::columns) {  // the others do not look so far ahead
+        if (row + n < end)
+          run.next_x = run.x + n * last.x_stride;
+        else if (run_index + 1 < outer)
+          run.next_x = call.x + call.axes.offset(run_index + 1).x_stride + begin * last.x_stride;
+      }
       run.total = &sum;
       switch (form) {
         case Form::rows:

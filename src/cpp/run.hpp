@@ -21,10 +21,11 @@ template <class S> struct Run {
                  // are worked on in strips have no gaps then
   bool lags;     // contiguous classes: a row is finished while the next one is scanned; scratch is for two rows
 
-  // To be asked for in time: the logits of the rows that follow, or null, and their targets as the caller stores them.
-  const S* next_x;
+  // To be asked for in time: the logits of the rows that follow, if they lie class by class, and their targets as the
+  // caller stores them.
+  const S* next_x;  // or null
   const void* next_target;
-  int64_t next_target_bytes;  // of each target; 0 without targets
+  int64_t next_target_bytes;  // of each target; 0 if none are to be asked for
 
   const int64_t* target;  // a class for each row, or null
   int64_t ignore_index;   // a row with this target has loss and gradient 0, whatever its logits hold

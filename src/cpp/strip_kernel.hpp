@@ -202,7 +202,7 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
     for (int64_t c = 0; c + step <= classes; c += step) {
       Vec v[K], power[K];
       Mask lost[K];
-      for (int64_t byte = 0; byte < int64_t(step * sizeof(S)); byte += 64) prefetch_far(row + c, next_strip + byte);
+      prefetch_far(row + c, next_strip, step * int64_t(sizeof(S)));
       if (emit == rules::Emit::scaled_exp && !is_half<S>) prefetch_step(to + c);
       for (int q = 0; q < K; ++q) v[q] = Ops::load(row + c + q * lanes);
       take<near>([&](int) -> const auto& { return against; }, v, power, lost);
