@@ -46,6 +46,19 @@ def test_many_rows(axis):
         mf.cross_entropy(x, y, axis=axis)
 
 
+@pytest.mark.parametrize("rows", [2, 1])
+def test_more_classes_than_float32_counts_in_a_lane(rows):
+    classes = 2**24 + 3
+    x = zeros((classes, rows))
+    x -= 1e4
+    x[classes // 2] = 1
+    np.testing.assert_array_equal(mf.logsumexp(x, 0), [1] * rows)
+    y = np.full(rows, classes // 2)
+    np.testing.assert_array_equal(mf.cross_entropy(x, y, axis=0, reduction="none"), [0] * rows)
+    x[-1] = 1  # two attain the maximum
+    np.testing.assert_array_equal(mf.softmax(x, 0)[[0, classes // 2, -1]], [[0] * rows, [0.5] * rows, [0.5] * rows])
+
+
 @pytest.fixture(scope="module")
 def memory():
     """Room for more than 2**31 numbers, taken from the system once."""

@@ -64,7 +64,7 @@ def test_any_alignment(isa, dtype, classes, length, shift):
     x = logits((outer, classes, length), dtype)
     y = np.random.default_rng(6).integers(0, classes, (outer, length))
     y[:, ::7] = -100
-    y[:, 100:200] = classes - 1
+    y[:, 128:200] = classes - 1  # a tile whose rows are all wanted, behind one whose last rows are not
 
     def gradient(x, out):
         loss, _ = mf.cross_entropy_and_grad(x, y, axis=1, reduction="none", out=out)
@@ -90,6 +90,21 @@ def test_in_place(isa, dtype, shift):
         np.testing.assert_array_equal(bits(x[i]), bits(gradient))
     x[...] = 7
     assert (frame == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_out_off_its_own_alignment(isa, dtype):
+    """Such an output has no vectors that lie within lines."""
+    x = logits((64, 66_000), np.float32).astype(dtype)
+    x = np.concatenate([x] * (1 + STREAMED // x.nbytes), 1)
+    memory = np.full(x.nbytes + 9, 7, np.uint8)
+    out = memory[1:-8].view(dtype).reshape(x.shape)
+    assert not out.flags.aligned
+    assert mf.softmax(x, 0, out=out) is out
+    want = x.copy()
+    np.testing.assert_array_equal(out, mf.softmax(want, 0, out=want))
+    assert (memory[-8:] == 7).all()
+    assert memory[0] == 7
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: np.dtype(d).name)

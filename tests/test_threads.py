@@ -43,6 +43,17 @@ def test_same_bits_for_any_number_of_threads(threads, shape, dtype, axis):
             assert results(x, y, axis) == want
 
 
+@pytest.mark.parametrize("n", [3, 131, 200])
+def test_same_sum_where_threads_outnumber_rows(threads, n):
+    """Threads that share rows add their losses as threads do that have rows of their own."""
+    x = cases.rows("ordinary", 130, 20_000, np.float64)
+    y = cases.targets(x)
+    threads(1)
+    want = mf.cross_entropy(x, y, reduction="sum")
+    threads(n)
+    assert mf.cross_entropy(x, y, reduction="sum") == want
+
+
 def test_set_num_threads(threads):
     default = mf.get_num_threads()
     threads(3)

@@ -34,7 +34,8 @@ STATE, LOSSES = "src/rules/state.h", "src/rules/losses.h"
 ROWS, RUN, PIVOT = "src/cpp/row_kernel.hpp", "src/cpp/run.hpp", "src/cpp/pivot.hpp"
 ROWS_TESTS = ["tests/test_rows.py", "tests/test_kernels.py"]
 STRIPS, TILE = "src/cpp/strip_kernel.hpp", "src/cpp/tile.hpp"
-TRANSPOSE, COLUMNS_TESTS = "src/cpp/transpose.hpp", ["tests/test_streamed_columns.py"]
+COLUMNS, STREAMED = "src/cpp/column_kernel.hpp", "src/cpp/streamed_columns.hpp"
+COLUMNS_TESTS = ["tests/test_streamed_columns.py"]
 AVX2, STORAGE = "src/cpp/isa/avx2.hpp", "src/cpp/storage.hpp"
 MATH, VECTORS = "src/cpp/math.hpp", "src/cpp/vectors.hpp"
 DRIVER, MODULE, NUMPY = "src/cpp/driver.cpp", "src/cpp/module.cpp", "python/mlefast/_backends/numpy.py"
@@ -111,17 +112,38 @@ MUTATIONS = [
     ),
     Mutation(
         "columns: what a tile has of the next one's line is lost",
-        TRANSPOSE,
-        "std::memcpy(carried, buffer + bytes, cache_line);",
+        STREAMED,
+        "for (int64_t i = 0; i < line; i += lanes) Ops::store(all_rows + i, Ops::load(all_rows + rows + i));",
         "",
         COLUMNS_TESTS,
     ),
     Mutation(
-        "columns: a tile's first line lacks what was carried",
-        TRANSPOSE,
-        "std::memcpy(buffer, carried, cache_line);",
+        "columns: what waits at the end is not written",
+        COLUMNS,
+        "if (run.ends && end > r) streamed.finish(run.out + end, run.out_class);",
         "",
         COLUMNS_TESTS,
+    ),
+    Mutation(
+        "columns: rows that wait are wanted though they are ignored",
+        STREAMED,
+        "wants_all = tile.wants_all() ? T(1) : T(0);",
+        "wants_all = T(1);",
+        COLUMNS_TESTS,
+    ),
+    Mutation(
+        "columns: the last pass takes all classes for alike",
+        STREAMED,
+        "if (before != known) known = before, finish = Finisher(numbers + line - before, stride, all);",
+        "",
+        COLUMNS_TESTS,
+    ),
+    Mutation(
+        "out: memory of another input is written to while that is read",
+        NUMPY,
+        " and is_apart(out, *others)",
+        "",
+        ["tests/test_loss_family.py"],
     ),
     Mutation(
         "near pivots: one group's sum is not divided by exp(maximum - pivot)",

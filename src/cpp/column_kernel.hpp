@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "streamed_columns.hpp"
 #include "tile.hpp"
 #include "transpose.hpp"
 
@@ -230,38 +231,47 @@ template <class S> constexpr int64_t staged_ahead(int64_t tile_rows, int64_t cla
 template <class Ops, class Task, int W, class S>
 MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value* scratch, Sum<Ops>& total) {
   using Tile = mlefast::Tile<Ops, Task, ColumnPasses<Ops, Task::emit, W, false>>;
-  using Mover = Copier<Ops, W>;
-  constexpr bool can_stream = Tile::writes && W > 1 && Mover::template streams<S>;
-  const bool streams = can_stream && run.streams;
-  char* const carry = reinterpret_cast<char*>(scratch + Tile::rows * run.classes);
   const int64_t ahead = staged_ahead<S>(Tile::rows, run.classes);
   const auto stream = [&](const S* array, int64_t stride) {  // or, of nothing, what is cached anyway
     return array ? Stream{array, stride * int64_t(sizeof(S))} : Stream{scratch, 0};
   };
-  r = for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
-    Tile tile(scratch, Tile::rows, scratch, Tile::rows, run.classes, n);
-    typename Ops::Vec max[W];
-    S* out = Tile::writes ? run.out + first : nullptr;
-    const int64_t later = first + ahead;
-    const S* const x_later = later < run.rows ? run.x + later : run.next_x ? run.next_x + (later - run.rows) : nullptr;
-    tile.set_streams(stream(x_later, run.x_class), stream(streams ? nullptr : out, run.out_class));
-    tile.read_targets(run, first);
-    Mover::gather(run.x + first, run.x_class, n, run.classes, scratch, max);
-    for (int w = 0; w < W; ++w) tile.set_maximum(w, max[w]);
-    tile.work(run, first, total);
-    if constexpr (can_stream)
-      if (streams) {
-        const typename Tile::Placed placed = tile.placed_targets();
-        Mover::stream(scratch, run.classes, out, run.out_class, first == 0, run.rows - first < 2 * Tile::rows, carry,
-                      [&](int64_t c, auto& v) { tile.finish_class(placed, c, v); });
-        return;
-      }
-    if constexpr (Tile::writes)
-      Mover::scatter(scratch, n, run.classes, out, run.out_class, [&](int64_t, auto& v) { tile.finish_rows(v); });
-    tile.write_targets(out, run.out_row, run.out_class);
-  });
-  if (streams) settle_lines();
-  return r;
+  // A tile whose copy begins there is brought in and worked on, and written by `write`; its output is asked for at
+  // `to`.
+  const auto do_tiles = [&](typename Ops::Value* copy, int64_t stride, S* to,
+                            const auto& write) __attribute__((always_inline)) {
+    return for_each_tile<Tile>(run, r, [&](int64_t first, int64_t n) __attribute__((always_inline)) {
+      Tile tile(copy, stride, copy, stride, run.classes, n);
+      typename Ops::Vec max[W];
+      const int64_t later = first + ahead;
+      const S* const x_later = later < run.rows ? run.x + later
+                               : run.next_x     ? run.next_x + (later - run.rows)
+                                                : nullptr;
+      tile.set_streams(stream(x_later, run.x_class), stream(to ? to + first : to, run.out_class));
+      tile.read_targets(run, first);
+      Copier<Ops, W>::gather(run.x + first, run.x_class, n, run.classes, copy, stride, max);
+      for (int w = 0; w < W; ++w) tile.set_maximum(w, max[w]);
+      tile.work(run, first, total);
+      write(tile, first, n);
+    });
+  };
+  if constexpr (W > 1 && Tile::writes)
+    if (StreamedColumns<Ops, Tile, S>::possible && run.streams) {
+      StreamedColumns<Ops, Tile, S> streamed(scratch, run.classes, run.begins);
+      const int64_t end = do_tiles(streamed.tile_rows(), streamed.stride, nullptr,
+                                   [&](const Tile& tile, int64_t first, int64_t) __attribute__((always_inline)) {
+                                     streamed.write(tile, run.out + first, run.out_class, run.begins && first == r);
+                                   });
+      if (run.ends && end > r) streamed.finish(run.out + end, run.out_class);
+      return end;
+    }
+  S* const out = Tile::writes ? run.out : nullptr;
+  return do_tiles(scratch, Tile::rows, out,
+                  [&](const Tile& tile, int64_t first, int64_t n) __attribute__((always_inline)) {
+                    if constexpr (Tile::writes)
+                      Copier<Ops, W>::scatter(scratch, Tile::rows, n, run.classes, out + first, run.out_class,
+                                              [&](auto& v) { tile.finish_rows(v); });
+                    tile.write_targets(out + first, run.out_row, run.out_class);
+                  });
 }
 
 // Rows that are neighbours in memory, class by class; as many at a time as scratch holds, where there is one.

@@ -1,6 +1,7 @@
 // What both drivers cut calls with: how much a thread takes at a time, targets as int64, memory for a call.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -12,15 +13,24 @@ inline constexpr int64_t least_chunk = 16384, most_chunk = 262144;  // elements 
 inline constexpr int64_t thread_elements = 32768;  // below, waking a thread takes longer than it saves (about 5 us)
 inline constexpr int64_t piece_rows = 1024;        // targets are widened to int64 for so many rows at a time
 
-// Converts targets to int64. What is beyond its range becomes its largest number, which is out of range as well.
+// A row per lane: more classes a lane of floats does not tell apart, and so not how many attain the maximum.
+inline constexpr int64_t most_lane_classes = 1 << 24;
+
+// Converts targets to int64. What is beyond its range becomes its least number, which is out of range as well, and no
+// ignore_index of unsigned targets (see `ignored_among`).
 template <class Int> void widen(const Int* from, int64_t n, int64_t* to) {
   for (int64_t i = 0; i < n; ++i) {
     if constexpr (sizeof(Int) == 8 && std::is_unsigned_v<Int>)
-      to[i] = from[i] > static_cast<Int>(std::numeric_limits<int64_t>::max()) ? std::numeric_limits<int64_t>::max()
+      to[i] = from[i] > static_cast<Int>(std::numeric_limits<int64_t>::max()) ? std::numeric_limits<int64_t>::min()
                                                                               : static_cast<int64_t>(from[i]);
     else
       to[i] = static_cast<int64_t>(from[i]);
   }
+}
+
+// No unsigned target is negative: one that is taken for the least number must not be taken for an ignored one.
+inline int64_t ignored_among(bool is_signed, int64_t ignore_index) {
+  return is_signed ? ignore_index : std::max<int64_t>(ignore_index, -1);
 }
 
 // Calls f with a typed pointer.

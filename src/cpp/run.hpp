@@ -21,6 +21,9 @@ template <class S> struct Run {
                  // are worked on in strips have no gaps then
   bool lags;     // contiguous classes: a row is finished while the next one is scanned; scratch is for two rows
 
+  // Runs that follow each other without a gap are one stretch to a thread: whether it begins or ends with this one.
+  bool begins, ends;
+
   // To be asked for in time: the logits of the rows that follow, if they lie class by class, and their targets as the
   // caller stores them.
   const S* next_x;  // or null
@@ -124,8 +127,11 @@ template <class T> MLEFAST_FN bool is_short(int64_t classes, int lanes) {
 }
 
 // Rows that lie class by class may be worked on in a copy (those of halves always are), of four vectors of rows if
-// these fit into the second-level cache. If their output is streamed, a cache line for each class follows the copy.
+// these fit into the second-level cache. If their output is streamed, the copy has room in front for the rows of a line
+// of it, and as if there were so many classes more for what else is known of each row (StreamedColumns).
 template <class T> inline constexpr int64_t staged_columns = 262144 / sizeof(T);
+template <class S> inline constexpr int64_t rows_of_line = 64 / sizeof(S);
+inline constexpr int64_t streamed_numbers = 7;
 
 template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratch);
 

@@ -85,11 +85,12 @@ template <class Ops, rules::Emit emit, int W, class S> class StripPasses {
   template <bool exact, class Put>
   void finish(const Finish<Ops, rules::Emit::scaled_exp, exact> (&last)[W], const Put& put) const {
     using Factor = Rescale<Ops, exact>;
-    T by[W][Factor::stored], wanted[rows];
-    for (int w = 0; w < W; ++w) last[w].rescale().store(by[w]), Ops::store(wanted + w * lanes, last[w].wants());
+    T by[Factor::vectors * rows], wanted[rows];
+    for (int w = 0; w < W; ++w)
+      last[w].rescale().store(by + w * lanes, rows), Ops::store(wanted + w * lanes, last[w].wants());
     write_rows(put, [&](int64_t r, S* to) {
       if (last[0].wants_all() || wanted[r] != 0) {
-        const auto rescale = Factor::of_lane(by[r / lanes] + r % lanes);
+        const auto rescale = Factor::of_lane(by + r, rows);
         finish_row(staged(r), overlapping + r * lanes, to, [&](auto& v) { rescale(v); });
       } else {
         for (int64_t c = 0; c < classes; ++c) to[c] = S{};

@@ -8,7 +8,6 @@
 namespace mlefast {
 namespace {
 
-constexpr int64_t most_columns = 1 << 24;  // a lane of floats tells so many classes apart
 constexpr int64_t copied_elements = 16384;
 
 template <class S> class TermDriver {
@@ -36,7 +35,7 @@ template <class S> class TermDriver {
     else if (call.x_class == 1 || call.classes == 1)
       form = contiguous_form(inner);
     else
-      form = last.x_stride == 1 && call.classes <= most_columns ? Form::columns : Form::copied;
+      form = last.x_stride == 1 && call.classes <= most_lane_classes ? Form::columns : Form::copied;
     const int64_t chunk = std::clamp(outer * inner * call.classes / 64, least_chunk, most_chunk);
     const int64_t together = form == Form::packed || form == Form::columns ? set.lanes : 1;
     chunk_rows = std::max<int64_t>(1, chunk / call.classes / together) * together;

@@ -13,6 +13,7 @@ namespace mlefast {
 
 // What the last pass makes of a vector of rows: of its exponentials (`exact`: see Rescale),
 template <class Ops, rules::Emit emit, bool exact> class Finish {
+  using Value = typename Ops::Value;
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
   Rescale<Ops, exact> by;
@@ -29,7 +30,19 @@ template <class Ops, rules::Emit emit, bool exact> class Finish {
   MLEFAST_FN Vec factor() const { return factor_; }
   MLEFAST_FN const Factor& rescale() const { return by; }
   MLEFAST_FN bool wants_all() const { return all_wanted; }
-  MLEFAST_FN Vec wants() const { return Ops::keep(wanted, Ops::set(1)); }  // 1 or, where 0 is written, 0
+  MLEFAST_FN Vec wants() const {  // 1 or, where 0 is written, 0
+    return all_wanted ? Ops::set(1) : Ops::keep(wanted, Ops::set(1));
+  }
+
+  // By way of memory: see Rescale. `all`: of all that were stored, all are wanted.
+  static constexpr int vectors = Factor::vectors + 1;
+  MLEFAST_FN void store(Value* to, int64_t stride) const {
+    by.store(to, stride), Ops::store(to + Factor::vectors * stride, wants());
+  }
+  static MLEFAST_FN Finish load(const Value* from, int64_t stride, bool all) {
+    const Mask wanted = all ? Mask{} : Ops::less(Ops::set(0), Ops::load(from + Factor::vectors * stride));
+    return {Factor::load(from, stride), Ops::set(0), wanted, all};
+  }
 
   // v[q] is of the rows that last(q) knows.
   template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
@@ -41,10 +54,18 @@ template <class Ops, rules::Emit emit, bool exact> class Finish {
 
 // or of its logits.
 template <class Ops> class Finish<Ops, rules::Emit::log_probability, false> {
+  using Value = typename Ops::Value;
   using Vec = typename Ops::Vec;
 
  public:
   Vec max, log_total;
+  MLEFAST_FN bool wants_all() const { return true; }
+
+  static constexpr int vectors = 2;
+  MLEFAST_FN void store(Value* to, int64_t stride) const { Ops::store(to, max), Ops::store(to + stride, log_total); }
+  static MLEFAST_FN Finish load(const Value* from, int64_t stride, bool) {
+    return {Ops::load(from), Ops::load(from + stride)};
+  }
 
   template <int K, class Last> static MLEFAST_FN void apply(const Last& last, Vec (&v)[K]) {
     for (int q = 0; q < K; ++q) v[q] = (v[q] - last(q).max) - last(q).log_total;
@@ -86,31 +107,9 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
   template <int k> MLEFAST_FN void finish(int w, Vec (&v)[k]) const {
     Last::apply([&](int) -> const Last& { return last[w]; }, v);
   }
-  // A class of all rows,
+  // A class of all rows.
   MLEFAST_FN void finish_rows(Vec (&v)[W]) const {
     Last::apply([&](int w) -> const Last& { return last[w]; }, v);
-  }
-  // and with the targets' entries among them, once they are placed: instead of `write_targets`. T must count so far.
-  struct Placed {
-    Vec place[W], entry[W];  // the target as a T, and what is written there
-  };
-  MLEFAST_FN void finish_class(const Placed& placed, int64_t c, Vec (&v)[W]) const {
-    finish_rows(v);
-    if constexpr (Task::has_target) {
-      const Vec here = Ops::set(static_cast<T>(c));
-      for (int w = 0; w < W; ++w) v[w] = Ops::select(Ops::equal(placed.place[w], here), placed.entry[w], v[w]);
-    }
-  }
-  MLEFAST_FN Placed placed_targets() const {
-    Placed placed;
-    if constexpr (Task::has_target)
-      for (int w = 0; w < W; ++w) {
-        T classes_of[lanes];
-        for (int i = 0; i < lanes; ++i) classes_of[i] = static_cast<T>(index[w * lanes + i]);
-        placed.place[w] = Ops::load(classes_of);
-        placed.entry[w] = Task::at_target(state[w], logit[w], last[w].factor());
-      }
-    return placed;
   }
   void finish() const {
     if constexpr (writes) Passes::finish(last);
@@ -162,6 +161,42 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
     if (!Task::has_target && !whole)
       for (int i = 0; i < rows; ++i) active[i] = i < n ? T(1) : T(0);
   }
+
+  // What `finish` takes of each row, in memory, where it may lie among that of other rows: so many vectors `stride`
+  // behind each other for each vector of rows. Targets are numbers of type T, which must count so far.
+  static constexpr int stored = Last::vectors + (Task::has_target ? 2 : 0);
+  MLEFAST_FN void store(T* to, int64_t stride) const {
+    for (int w = 0; w < W; ++w, to += lanes) {
+      last[w].store(to, stride);
+      if constexpr (Task::has_target) {
+        T* const place = to + Last::vectors * stride;
+        for (int i = 0; i < lanes; ++i) place[i] = static_cast<T>(index[w * lanes + i]);
+        Ops::store(place + stride, Task::at_target(state[w], logit[w], last[w].factor()));
+      }
+    }
+  }
+  MLEFAST_FN bool wants_all() const { return last[0].wants_all(); }
+  // From there, of any rows that are neighbours.
+  struct Finisher {
+    Last last[W];
+    Vec place[W], entry[W];
+
+    MLEFAST_FN Finisher(const T* from, int64_t stride, bool all) {
+      for (int w = 0; w < W; ++w, from += lanes) {
+        last[w] = Last::load(from, stride, all);
+        if constexpr (Task::has_target)
+          place[w] = Ops::load(from + Last::vectors * stride), entry[w] = Ops::load(from + (stored - 1) * stride);
+      }
+    }
+    // A class, with the targets' entries.
+    MLEFAST_FN void operator()(int64_t c, Vec (&v)[W]) const {
+      Last::apply([&](int w) -> const Last& { return last[w]; }, v);
+      if constexpr (Task::has_target) {
+        const Vec here = Ops::set(static_cast<T>(c));
+        for (int w = 0; w < W; ++w) v[w] = Ops::select(Ops::equal(place[w], here), entry[w], v[w]);
+      }
+    }
+  };
 
   // From the maxima to the values, and to what `finish` needs.
   template <class S> void work(const Run<S>& run, int64_t r, Sum<Ops>& total) {

@@ -85,92 +85,41 @@ template <class Ops> class Transposer {
   }
 };
 
-// The same for rows that lie side by side, class by class.
+// The same for rows that lie side by side, class by class. A class's rows are `stride` apart in scratch.
 template <class Ops, int W> class Copier {
   using T = typename Ops::Value;
   using Vec = typename Ops::Vec;
-  static constexpr int lanes = Ops::lanes, rows = W * lanes;
-  static constexpr int64_t together = 8;  // classes that are finished before the first of them is streamed
+  static constexpr int lanes = Ops::lanes;
 
  public:
   // The maxima of W vectors of rows; if W is 1, of n rows.
   template <class S>
-  static void gather(const S* x, int64_t x_class, int64_t n, int64_t classes, T* scratch, Vec (&max)[W]) {
+  static void gather(const S* x, int64_t x_class, int64_t n, int64_t classes, T* scratch, int64_t stride,
+                     Vec (&max)[W]) {
     Vec best[W];
     for (auto& v : best) v = Ops::set(static_cast<T>(-__builtin_inf()));
     for (int64_t c = 0; c < classes; ++c)
       for (int w = 0; w < W; ++w) {
         const S* from = x + c * x_class + w * lanes;
         const Vec v = W > 1 || n == lanes ? Ops::load(from) : Ops::load(from, n, 0);
-        Ops::store(scratch + c * rows + w * lanes, v);
+        Ops::store(scratch + c * stride + w * lanes, v);
         best[w] = Ops::max(best[w], v);
       }
     for (int w = 0; w < W; ++w) max[w] = best[w];
   }
 
-  // finish(c, v) makes the final values of class c.
   template <class S, class Finish>
-  static void scatter(const T* scratch, int64_t n, int64_t classes, S* out, int64_t out_class, const Finish& finish) {
+  static void scatter(const T* scratch, int64_t stride, int64_t n, int64_t classes, S* out, int64_t out_class,
+                      const Finish& finish) {
     for (int64_t c = 0; c < classes; ++c) {
       Vec v[W];
-      finish_class(scratch, c, finish, v);
+      for (int w = 0; w < W; ++w) v[w] = Ops::load(scratch + c * stride + w * lanes);
+      finish(v);
       for (int w = 0; w < W; ++w) {
         S* to = out + c * out_class + w * lanes;
         W > 1 || n == lanes ? Ops::store(to, v[w]) : Ops::store(to, v[w], n);
       }
     }
-  }
-
-  // Whether `stream` can be used: a class of a tile fills a cache line.
-  template <class S> static constexpr bool streams = rows * int64_t(sizeof(S)) >= cache_line;
-
-  // The same for an output in memory, which is written by whole lines that are not read first. What a tile has of a
-  // line that the next one fills waits in `carry`, a line for each class; only at both ends of a run are there parts.
-  // The lines leave a buffer a few classes late: a load right after stores that it overlaps in part would wait for
-  // them.
-  template <class S, class Finish>
-  static void stream(const T* scratch, int64_t classes, S* out, int64_t out_class, bool first, bool last, char* carry,
-                     const Finish& finish) {
-    constexpr int64_t bytes = rows * sizeof(S), room = cache_line + bytes;
-    alignas(64) char done[together * room];
-    for (int64_t c = 0; c < classes; c += together) {
-      const int64_t end = classes - c < together ? classes : c + together;
-      char* buffer = done;
-      for (int64_t k = c; k < end; ++k, buffer += room) {
-        Vec v[W];
-        finish_class(scratch, k, finish, v);
-        for (int w = 0; w < W; ++w) Ops::store(reinterpret_cast<S*>(buffer + cache_line) + w * lanes, v[w]);
-      }
-      buffer = done;
-      for (int64_t k = c; k < end; ++k, buffer += room) {
-        char* const carried = carry + k * cache_line;
-        char* const to = reinterpret_cast<char*>(out + k * out_class);
-        const char* from = buffer + cache_line;
-        const auto before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % uintptr_t(cache_line));
-        int64_t at = 0;  // bytes from `to` on that are written
-        if (before > 0) {
-          if (first) {
-            at = cache_line - before;
-            std::memcpy(to, from, static_cast<size_t>(at));
-          } else {
-            std::memcpy(buffer, carried, cache_line);
-            at = -before;
-          }
-        }
-        for (; at + cache_line <= bytes; at += cache_line) stream_line(to + at, from + at);
-        if (at < bytes) {
-          if (last) std::memcpy(to + at, from + at, static_cast<size_t>(bytes - at));
-          std::memcpy(carried, buffer + bytes, cache_line);
-        }
-      }
-    }
-  }
-
- private:
-  template <class Finish>
-  static MLEFAST_FN void finish_class(const T* scratch, int64_t c, const Finish& finish, Vec (&v)[W]) {
-    for (int w = 0; w < W; ++w) v[w] = Ops::load(scratch + c * rows + w * lanes);
-    finish(c, v);
   }
 };
 

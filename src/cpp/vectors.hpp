@@ -116,18 +116,18 @@ template <class Ops, bool exact = false> class Rescale {
     return all;
   }
 
-  // What a factor for each lane makes of one lane's, by way of memory.
-  static constexpr int stored = (exact ? 4 : 3) * Ops::lanes;
-  MLEFAST_FN void store(Value* to) const {
-    Ops::store(to, factor), Ops::store(to + Ops::lanes, unscaled), Ops::store(to + 2 * Ops::lanes, tiny);
-    if constexpr (exact) Ops::store(to + 3 * Ops::lanes, rest);
+  // By way of memory, where each of its vectors lies `stride` behind the one before: a factor for each lane, of other
+  // lanes than were stored together, or of one for all.
+  static constexpr int vectors = exact ? 4 : 3;
+  MLEFAST_FN void store(Value* to, int64_t stride) const {
+    Ops::store(to, factor), Ops::store(to + stride, unscaled), Ops::store(to + 2 * stride, tiny);
+    if constexpr (exact) Ops::store(to + 3 * stride, rest);
   }
-  static MLEFAST_FN Rescale of_lane(const Value* from) {
-    Rescale one;
-    one.factor = Ops::set(from[0]), one.unscaled = Ops::set(from[Ops::lanes]),
-    one.tiny = Ops::set(from[2 * Ops::lanes]);
-    if constexpr (exact) one.rest = Ops::set(from[3 * Ops::lanes]);
-    return one;
+  static MLEFAST_FN Rescale load(const Value* from, int64_t stride) {
+    return restored([=](int i) { return Ops::load(from + i * stride); });
+  }
+  static MLEFAST_FN Rescale of_lane(const Value* from, int64_t stride) {
+    return restored([=](int i) { return Ops::set(from[i * stride]); });
   }
 
   // v[q] by the factor of by(q).
@@ -143,6 +143,13 @@ template <class Ops, bool exact = false> class Rescale {
   }
 
  private:
+  template <class Stored> static MLEFAST_FN Rescale restored(const Stored& stored) {
+    Rescale by;
+    by.factor = stored(0), by.unscaled = stored(1), by.tiny = stored(2);
+    if constexpr (exact) by.rest = stored(3);
+    return by;
+  }
+
   template <int K, class By> static MLEFAST_FN void scale(const By& by, Vec (&v)[K], bool small) {
     if (__builtin_expect(small, 0)) {  // or 0, which is safe
       auto slow = by(0).denormal(v[0]);
