@@ -516,6 +516,56 @@ def test_in_place_and_the_same_bits_for_any_number_of_threads(threads, name):
         np.testing.assert_array_equal(copy, want[-1])
 
 
+OVERLAPS = {
+    "probabilities": lambda x, t, out: mf.cross_entropy_and_grad(x, t, out=out),
+    "kl_div": lambda x, t, out: mf.kl_div_and_grad(t, x, out=out),
+    "js_div": lambda x, t, out: mf.js_div_and_grad(t, x, out=out),
+    "binary": lambda x, t, out: mf.binary_cross_entropy_and_grad(x, t, out=out),
+    "hvp": lambda x, t, out: (mf.cross_entropy_hvp(x, np.arange(len(x)) % 3, t, out=out),) * 2,
+    "softmax_vjp": lambda x, t, out: (mf.softmax_vjp(x, t, out=out),) * 2,
+    "log_softmax_vjp": lambda x, t, out: (mf.log_softmax_vjp(x, t, out=out),) * 2,
+}
+
+
+@pytest.mark.parametrize("classes", [3, 40, 1000, 5000])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("name", OVERLAPS)
+def test_out_that_is_the_memory_of_another_input(isa, name, classes, shift):
+    """The result is that of memory apart; what was there is overwritten."""
+    x, t, _, _ = problem((4, classes), np.float32, "probabilities")
+    memory = np.zeros(x.size + 1, np.float32)
+    out, target = memory[: x.size].reshape(x.shape), memory[shift:][: x.size].reshape(x.shape)
+    target[...] = t
+    want = OVERLAPS[name](x, t, np.empty_like(x))
+    value, result = OVERLAPS[name](x, target, out)
+    assert result is out
+    np.testing.assert_array_equal(value, want[0])
+    np.testing.assert_array_equal(out, want[1])
+
+
+def test_out_that_is_the_memory_of_integer_targets():
+    x = cases.rows("ordinary", 4, 6, np.float32)
+    y = cases.targets(x)
+    for weight in (None, np.ones(6, np.float32)):
+        for target in (y, y.astype(np.int32)):
+            memory = np.zeros(x.size, np.float32)
+            shared = memory.view(target.dtype)[: len(y)]
+            shared[...] = target
+            loss, gradient = mf.cross_entropy_and_grad(x, shared, weight=weight, out=memory.reshape(x.shape))
+            want, want_gradient = mf.cross_entropy_and_grad(x, y)
+            assert loss == want
+            np.testing.assert_array_equal(gradient, want_gradient)
+
+
+def test_negative_probabilities_have_no_logarithm(isa):
+    for classes in (2, 70, 1000):
+        p = np.full((3, classes), 1 / classes, np.float32)
+        p[1, 0] = -0.6
+        logits = np.zeros_like(p)
+        for values in (mf.entropy(p), mf.kl_div(p, logits, reduction="none"), mf.js_div(p, logits, reduction="none")):
+            np.testing.assert_array_equal(np.isnan(values), [False, True, False])
+
+
 def test_empty_batches():
     x = np.zeros((0, 3), np.float32)
     assert np.isnan(mf.cross_entropy(x, np.zeros((0, 3)), label_smoothing=0.1))
@@ -561,6 +611,8 @@ BAD = [
     (lambda: mf.binary_cross_entropy(X, X, pos_weight="a"), TypeError, "pos_weight: received"),
     (lambda: mf.binary_cross_entropy(X, X, label_smoothing=-0.1), ValueError, "label_smoothing: received"),
     (lambda: mf.cross_entropy_hvp(X, [0, 1], np.zeros(3)), ValueError, "vector: received shape"),
+    (lambda: mf.cross_entropy_hvp(X, [0, 3], X, reduction="sum"), IndexError, r"target\[1\]: received 3"),
+    (lambda: mf.cross_entropy_hvp(X, [0, 3], X, denominator=2.0), IndexError, r"target\[1\]: received 3"),
     (lambda: mf.cross_entropy_grad_hess(X, [0, 1], convention="adaboost"), ValueError, "convention: received"),
     (lambda: mf.cross_entropy_grad_hess(X, [0, 1], sample_weight=[1.0]), ValueError, "sample_weight: received shape"),
     (lambda: mf.softmax_vjp(X, np.zeros(3)), ValueError, "upstream: received shape"),

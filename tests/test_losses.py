@@ -232,6 +232,13 @@ def test_wrong_target_is_named_before_anything_is_written(bad, at):
     np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("ignore_index", [2**63 - 1, -(2**63), -1, -100])
+def test_unsigned_targets_beyond_int64_are_wrong(ignore_index):
+    y = np.array([0, 2**64 - 1, 2**63], np.uint64)
+    with pytest.raises(IndexError, match=r"^target\[1\]: received 18446744073709551615"):
+        mf.cross_entropy(np.zeros((3, 2)), y, ignore_index=ignore_index)
+
+
 def test_wrong_target_position_has_an_index_for_each_axis():
     with pytest.raises(IndexError, match=r"^target\[1, 2\]: received 5"):
         mf.cross_entropy(np.zeros((2, 4, 3)), np.array([[0, 1, 2], [3, 0, 5]]), axis=1)

@@ -284,6 +284,35 @@ def test_other_byte_order_and_unaligned_memory(dtype):
         np.testing.assert_array_equal(function(unaligned), function(x))
 
 
+def test_stride_of_an_axis_of_one():
+    """It is never walked along, so it may be anything: that of a structure, for instance."""
+    field = np.zeros(1, [("logits", "f2", (5,)), ("label", "u1")])["logits"]
+    assert field.strides == (11, 2)
+    field[...] = [[0, 1, 2, 3, 4]]
+    for x in (field, field[..., :1]):
+        for axis in (0, 1):
+            for function in FUNCTIONS:
+                np.testing.assert_array_equal(function(x, axis), function(x.copy(), axis))
+            y = np.zeros(x.shape[1 - axis], np.int64)
+            for smoothing in (0, 0.1):
+                got, want = (
+                    mf.cross_entropy(a, y, axis=axis, label_smoothing=smoothing, reduction="none")
+                    for a in (x, x.copy())
+                )
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [*cases.DTYPES, np.float16])
+def test_no_axis(dtype):
+    """The logarithm of each entry's exponential: the entry, in memory of its own and of the documented dtype."""
+    x = np.array([[1, -inf], [3, 4]], dtype)
+    y = mf.logsumexp(x, axis=())
+    assert y.dtype == mf.logsumexp(x).dtype
+    np.testing.assert_array_equal(y, x)
+    assert not np.shares_memory(x, y)
+    assert mf.logsumexp(x[1, 1], axis=None).dtype == y.dtype
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0, 4), (0,)])
 def test_no_rows(shape):
     x = np.zeros(shape, np.float32)
@@ -321,6 +350,10 @@ def test_temperature(name, dtype):
     assert function(out, temperature=2, out=out) is out
     np.testing.assert_array_equal(out, function(x, temperature=2.0))
     np.testing.assert_array_equal(function(x, temperature=1), function(x))
+    for layout in (np.asfortranarray, lambda x: x[::-1, ::2], lambda x: x.T):
+        np.testing.assert_array_equal(
+            function(layout(x), temperature=2.5), function(np.ascontiguousarray(layout(x)), temperature=2.5)
+        )
     with pytest.raises(ValueError, match="temperature: received 0"):
         function(x, temperature=0)
     with pytest.raises(TypeError, match="temperature: received"):

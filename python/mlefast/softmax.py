@@ -136,7 +136,7 @@ def logsumexp(x: Any, axis: int | Sequence[int] | None = -1, *, keepdims: bool =
     axes = as_axes(axis, array.ndim)
     check_classes(array.shape, axes, "x")
     if not axes:  # no axis to sum over: log(exp(x))
-        return in_kind(array[()])
+        return in_kind(array.astype(compute_dtype(array.dtype))[()])
     rows, class_axis, _ = _class_axis_of(array, axes)
     value = backend.logsumexp(rows, class_axis)
     if keepdims:
@@ -175,7 +175,7 @@ def _at_temperature(task: str, x: Any, axis: Any, temperature: float, out: Any) 
     array = as_logits(x, "x")
     into = as_out(out, array, "x")
     wide = compute_dtype(array.dtype)  # halves are divided, and their softmax taken, in float32
-    result = np.divide(array, np.asarray(temperature, wide), dtype=wide)
+    result = np.divide(array, np.asarray(temperature, wide), dtype=wide, order="C")
     result = _distribution(task, result, axis, 1.0, None if array.ndim == 0 else result)
     if into is None:
         return in_kind(np.asarray(result).astype(array.dtype, copy=False))

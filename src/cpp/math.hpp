@@ -6,7 +6,7 @@
 // | exp        | x <= 8          | 1.0 ULP, subnormals included | the same                                     |
 // | log1p      | 0 <= x < 2^126  | 1.5 ULP                      | NaN -> NaN                                   |
 // | add_log1p  | the same, any a | 0.75 ULP of a result above 1 | the same                                     |
-// | log        | 0 <= x < 2^126  | 1.5 ULP                      | 0 -> -inf; NaN -> NaN                        |
+// | log        | 0 <= x < 2^126  | 1.5 ULP                      | 0 -> -inf; x < 0 and NaN -> NaN              |
 //
 // exp over every float32 <= 0 and over sampled float64 is held to that table by the tests. The coefficients are
 // minimax, computed by tools/minimax.py, which also prints the polynomials' own errors (0.03 ULP and less).
@@ -231,8 +231,9 @@ template <class Isa> struct Math : Isa {
     const Vec shrink = Isa::split_exponent(normal, k);
     k = k - Isa::keep(denormal, Isa::set(Constants::log2_scale));
     const Vec f = Isa::fma(normal, shrink, Isa::set(-1));
-    const Vec result = Isa::fma(k, Isa::set(Constants::ln2_hi), log_of_split(k, f));
-    return Isa::select(Isa::equal(x, Isa::set(0)), Isa::set(static_cast<Value>(-__builtin_inf())), result);
+    const Vec result = Isa::fma(k, Isa::set(Constants::ln2_hi), log_of_split(k, f)), zero = Isa::set(0);
+    const Vec known = Isa::select(Isa::equal(x, zero), Isa::set(static_cast<Value>(-__builtin_inf())), result);
+    return Isa::select(Isa::less(x, zero), Isa::set(static_cast<Value>(__builtin_nan(""))), known);
   }
 
  private:

@@ -53,8 +53,9 @@ double run_typed(int task, const py::array& logits, int axis, const MaybeArray& 
   for (int d = 0; d < ndim; ++d) {
     const int64_t n = logits.shape(d), x_stride = logits.strides(d) / size,
                   out_stride = out ? out->strides(d) / size : 0;
-    require(logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
-    require(!out || (out->shape(d) == n && out->strides(d) % size == 0), "out: the dtype and shape of the logits");
+    require(n == 1 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
+    require(!out || (out->shape(d) == n && (n == 1 || out->strides(d) % size == 0)),
+            "out: the dtype and shape of the logits");
     if (d == axis) {
       call.classes = n, call.x_class = x_stride, call.out_class = out_stride;
     } else {
@@ -167,8 +168,8 @@ double run_loss_typed(int loss, const py::array& logits, int axis, const TermArr
   TermCall<S> call{};
   call.x = static_cast<const S*>(logits.data());
   for (int d = 0; d < ndim; ++d) {
-    require(logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
     const int64_t n = logits.shape(d), stride = logits.strides(d) / size;
+    require(n == 1 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
     if (d == axis) {
       call.classes = n, call.x_class = stride;
     } else {
@@ -280,15 +281,18 @@ struct PlainArray {
     for (int d = 0; d < array->nd; ++d) n *= array->dimensions[d];
     return n;
   }
+  bool is_apart_from(const PlainArray& other) const {
+    return array->data + bytes() <= other.array->data || other.array->data + other.bytes() <= array->data;
+  }
   // Whether this one may be written over the other: alike, and either the very same memory or apart from it.
   bool replaces(const PlainArray& other) const {
     if (type != other.type || array->nd != other.array->nd) return false;
     if (!(array->flags & py::detail::npy_api::NPY_ARRAY_WRITEABLE_)) return false;
     if (!std::equal(array->dimensions, array->dimensions + array->nd, other.array->dimensions)) return false;
-    const int64_t bytes = size() * (is_float64() ? 8 : 4);  // logits are float32 or float64
-    return array->data == other.array->data || array->data + bytes <= other.array->data ||
-           other.array->data + bytes <= array->data;
+    return array->data == other.array->data || is_apart_from(other);
   }
+  // Of those that are used: logits are float32 or float64, targets int64 or int32.
+  int64_t bytes() const { return size() * (is_float64() || is_int64() ? 8 : 4); }
   bool is_float32() const { return type == py::dtype::num_of<float>(); }
   bool is_float64() const { return type == py::dtype::num_of<double>(); }
   bool is_int64() const { return type == py::dtype::num_of<int64_t>(); }
@@ -394,7 +398,7 @@ PyObject* plain_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t n) {
     const double denominator = args[4] == Py_None ? 0 : PyFloat_AS_DOUBLE(args[4]);
     const bool gradient = args[5] == Py_True;
     PyObject* const out = args[6] == Py_None ? nullptr : args[6];
-    if (out && !PlainArray(out).replaces(logits)) Py_RETURN_NONE;
+    if (out && !(PlainArray(out).replaces(logits) && PlainArray(out).is_apart_from(target))) Py_RETURN_NONE;
     const auto compute = logits.is_float32() ? plain_cross_entropy_of<float> : plain_cross_entropy_of<double>;
     return compute(logits, target, ignore_index, mean, denominator, gradient, out);
   });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 
 namespace mlefast {
 
@@ -32,16 +33,25 @@ class Team {
   Team& operator=(const Team&) = delete;
   int size() const { return size_; }
 
-  // work(item, thread) for each item in [0, items), in any order.
+  // work(item, thread) for each item in [0, items), in any order. What work throws is thrown when all are done.
   template <class Work> void for_each(int64_t items, const Work& work) const {
 #ifdef _OPENMP
     if (size_ > 1) {
+      std::exception_ptr failure;
 #pragma omp parallel num_threads(size_)
       {
         const int thread = this_thread();
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t item = 0; item < items; ++item) work(item, thread);
+        for (int64_t item = 0; item < items; ++item) {
+          try {
+            work(item, thread);
+          } catch (...) {
+#pragma omp critical(mlefast_failure)
+            failure = std::current_exception();
+          }
+        }
       }
+      if (failure) std::rethrow_exception(failure);
       return;
     }
 #endif

@@ -98,7 +98,7 @@ struct KlDivergence : Loss {
   // Where p is close to t, by their difference; where it is nothing beside t, by its logarithm.
   template <class Ops>
   static MLEFAST_FN void later_terms(const Element<Ops>& at, const Row<Ops>& row, typename Ops::Vec* later) {
-    const auto t = at.target;
+    const auto t = not_negative<Ops>(at.target);
     const auto apart = Ops::select(at.wins, (t - Ops::set(1)) + row.factor[1], t - at.p);
     const auto far = Ops::less(at.p * Ops::set(0x1p60f), t);
     auto log = log_ratio<Ops>(t, at.p, apart);
@@ -125,7 +125,7 @@ struct JsDivergence : Loss {
     typename Ops::Mask p_smaller;
   };
   template <class Ops> static MLEFAST_FN Pair<Ops> pair(const Element<Ops>& at, const Row<Ops>& row) {
-    const auto t = at.target;
+    const auto t = not_negative<Ops>(at.target);
     const auto apart = Ops::select(at.wins, (t - Ops::set(1)) + row.factor[1], t - at.p);
     return {t + at.p, Ops::max(t, at.p), Ops::min(t, at.p), absolute<Ops>(apart), Ops::less(Ops::set(0), apart)};
   }

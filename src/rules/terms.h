@@ -69,6 +69,12 @@ template <class Ops> MLEFAST_FN typename Ops::Vec huge() {
   return Ops::set(static_cast<typename Ops::Value>(sizeof(typename Ops::Value) == 4 ? 0x1p120 : 0x1p1000));
 }
 
+// NaN in place of what is negative, for logarithms that are not taken of x itself.
+template <class Ops> MLEFAST_FN typename Ops::Vec not_negative(typename Ops::Vec x) {
+  const auto zero = Ops::set(0);
+  return Ops::select(Ops::less(x, zero), zero / zero, x);
+}
+
 // log(a / b) for a, b > 0 with the difference a - b, which decides where both are close.
 template <class Ops>
 MLEFAST_FN typename Ops::Vec log_ratio(typename Ops::Vec a, typename Ops::Vec b, typename Ops::Vec difference) {

@@ -57,13 +57,14 @@ def loss(
     scale = quotient(scale, divisor)
     extra: dict[str, Any] = {}
     if not byproducts and not of.options and name == "cross_entropy" and of.target.dtype.kind in "iu":
-        if gradient and out is None:
-            out = np.empty_like(of.logits, subok=False)
+        into = out
+        if gradient and not is_apart(out, of.target, of.weight, row_upstream):
+            into = np.empty_like(of.logits, subok=False)
         total = _core.run(
             _TASKS["cross_entropy_and_grad" if gradient else "cross_entropy"],
             of.logits,
             of.axis,
-            out if gradient else None,
+            into if gradient else None,
             value,
             of.target,
             of.ignore_index,
@@ -71,12 +72,16 @@ def loss(
             row_upstream,
             scale,
         )
+        if out is None:
+            out = into
+        elif gradient and into is not out:
+            out[...] = into
     else:
         if "lse" in byproducts:
             extra["lse"] = np.empty(of.rows, dtype)
         if "hit" in byproducts:
             extra["hit"] = np.empty(of.rows, np.bool_)
-        outputs = Outputs(of.logits, out, gradient)
+        outputs = Outputs(of.logits, out, gradient, of.target, of.weight, row_upstream)
         total = _core.run_loss(
             _LOSSES[name],
             outputs.x,
@@ -98,8 +103,9 @@ def hessian_product(
     of: Checked, vector: FloatArray, *, reduction: Reduction, denominator: float | None, out: FloatArray | None
 ) -> FloatArray:
     """Return the Hessian of a cross-entropy times a vector."""
-    divisor = denominator if denominator is not None else _mean_denominator(of) if reduction == "mean" else 1.0
-    outputs = Outputs(of.logits, out, True)
+    count = _mean_denominator(of)
+    divisor = denominator if denominator is not None else count if reduction == "mean" else 1.0
+    outputs = Outputs(of.logits, out, True, of.target, of.weight, vector)
     _core.run_loss(
         _LOSSES["cross_entropy_hvp"],
         outputs.x,
@@ -147,7 +153,7 @@ def log_prob(
     dtype = compute_dtype(of.logits.dtype)
     value = np.empty(of.rows, dtype)
     second = np.empty(of.rows, dtype) if entropy else None
-    outputs = Outputs(of.logits, out, gradient)
+    outputs = Outputs(of.logits, out, gradient, of.target, upstream[1], entropy_upstream[1])
     _core.run_loss(
         _LOSSES["log_prob"],
         outputs.x,
@@ -176,7 +182,7 @@ def row_function(
     value: FloatArray | None = None,
 ) -> tuple[float, FloatArray | None]:
     """Run a function of rows without a target; return the sum of its values and its output."""
-    outputs = Outputs(x, out, gradient)
+    outputs = Outputs(x, out, gradient, v, upstream[1])
     total = _core.run_loss(
         _LOSSES[name],
         outputs.x,
@@ -209,7 +215,8 @@ def binary_cross_entropy(
     Elements are worked on as rows of any convenient length; factors of the last axis's classes are repeated to fill it.
     """
     per_class = weight is not None or pos_weight is not None
-    outputs = Outputs(np.ascontiguousarray(logits) if per_class else logits, out, gradient)
+    others = (target, weight, element_weight, pos_weight, upstream)
+    outputs = Outputs(np.ascontiguousarray(logits) if per_class else logits, out, gradient, *others)
     x = outputs.x
     second = np.empty_like(x, compute_dtype(x.dtype), subok=False) if losses else None
     arrays: dict[str, Array | None] = {
@@ -296,14 +303,19 @@ def in_memory_order(array: Array) -> Array:
     return array.transpose(order).reshape(-1)
 
 
+def is_apart(out: Array | None, *others: Array | None) -> bool:
+    """Whether there is an `out` that shares no memory with what is read besides the logits, which may be read later."""
+    return out is not None and not any(other is not None and np.may_share_memory(out, other) for other in others)
+
+
 class Outputs:
     """Logits and an output of one layout, whatever the layout of what was given.
 
     The kernels of losses with several arrays walk all of them by the same strides. Logits that have gaps are copied;
-    where `out` is laid out differently, the result is copied into it.
+    where `out` is laid out differently, or is the memory of another array that is read, the result is copied into it.
     """
 
-    def __init__(self, logits: FloatArray, out: FloatArray | None, wanted: bool) -> None:
+    def __init__(self, logits: FloatArray, out: FloatArray | None, wanted: bool, *others: Array | None) -> None:
         dense = np.empty_like(logits, subok=False)  # takes no memory until it is written to
         self.x = logits
         if not same_layout(logits, dense):
@@ -312,7 +324,7 @@ class Outputs:
         self.target = out if wanted else None
         self.out: FloatArray | None = None
         if wanted:
-            direct = out is not None and same_layout(self.x, out)
+            direct = out is not None and same_layout(self.x, out) and is_apart(out, *others)
             self.out = out if direct else np.empty_like(self.x, subok=False)
 
     def finish(self) -> FloatArray | None:
