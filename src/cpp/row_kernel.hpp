@@ -8,6 +8,7 @@
 // stores.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 #include <utility>
 
@@ -28,9 +29,14 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   // target is computed apart.
   using Factor = Rescale<Ops, !has_target>;
   static constexpr int K = 4, lanes = Ops::lanes;
-  static constexpr int64_t step = K * lanes, block = block_length<T>;
+  static constexpr int64_t step = K * lanes, block = block_length<T>, line_length = rows_of_line<S>;
 
  public:
+  // Whether lines of a stream that rows share are put together before they are written. (Measured on an AMD EPYC.
+  // AVX-512: 0.76 to 0.85 of the time at 1000 and 2000 classes. Vectors of 32 bytes, which are not written while the
+  // next row is scanned, took 1.0 to 1.1.)
+  static constexpr bool joins = lanes * sizeof(T) == cache_line;
+
   // A row of n classes: `from` are its exponentials, or its logits. `streams`: see Run.
   void start(const In* from_, S* out_, int64_t n_, const T* block_max_, const Settled& settled_, int64_t target_,
              bool streams_) {
@@ -41,9 +47,9 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   }
 
   // Of one block: what comes before the first step, the steps that are left, and what comes behind them. Steps start
-  // where `out` can be divided by a vector's size, and so does the next block, if its factor is the same: stores that
-  // cross the lines of a cache take twice as long, and where rows are not a multiple of them, most would; and one that
-  // fills a line in part is waited for by all that follow, while a stream's line is read from memory.
+  // where `out` can be divided by a vector's size (by a line's if it is streamed), and so does the next block, if its
+  // factor is the same: stores that cross the lines of a cache take twice as long, and where rows are not a multiple of
+  // them, most would.
   MLEFAST_FN void open() {
     if (i == n) return;
     b = n - b < block ? n : b + block;
@@ -76,7 +82,8 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   }
   MLEFAST_FN void close() {
     advance(steps);
-    for (; i + lanes <= end; i += lanes) {
+    const int64_t unit = joins && streams ? line_length : lanes;
+    for (int64_t left = (end - i) / unit * unit; left > 0; left -= lanes, i += lanes) {
       Vec v[1] = {Ops::load(from + i)};
       finish_of()(v, target - i);
       streams ? Ops::stream(out + i, v[0]) : Ops::store(out + i, v[0]);
@@ -87,6 +94,11 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   // All that is left of the row.
   void finish() {
     while (i < n) open(), close();
+  }
+  // What waits for the rest of its line, when nothing follows.
+  void flush() {
+    std::copy(line, line + waiting, line_at);
+    waiting = 0;
   }
 
  private:
@@ -102,7 +114,18 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   Factor by_factor;
   Vec max, log_total;
 
-  MLEFAST_FN int64_t to_border(int64_t at) const { return to_vector_border<Ops>(out + at); }
+  // Of a stream: the first elements of a line, which others are to fill.
+  alignas(cache_line) S line[line_length];
+  S* line_at = nullptr;
+  int64_t waiting = 0;
+
+  MLEFAST_FN int64_t to_border(int64_t at) const {
+    if (joins && streams) return (line_length - within_line(out + at)) % line_length;
+    return to_vector_border<Ops>(out + at);
+  }
+  static MLEFAST_FN int64_t within_line(const S* p) {
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line / sizeof(S));
+  }
 
   static MLEFAST_FN bool alike(T a, T b) {
     if constexpr (emit != rules::Emit::scaled_exp) return true;
@@ -138,16 +161,32 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
     }
   }
   MLEFAST_FN void put_part(int64_t count) {
+    if (joins && streams) return put_in_line(count);
+    put_at(out + i, count);
+  }
+  MLEFAST_FN void put_at(S* to, int64_t count) {
     Vec v[1] = {Ops::load(from + i, count, 0)};
     finish_of()(v, target - i);
-    Ops::store(out + i, v[0], count);
+    Ops::store(to, v[0], count);
     i += count;
+  }
+  // Of a line, whose rest comes with what is put next: a line that is written in part, by two rows, is read from memory
+  // for that, and all stores that follow wait for it.
+  __attribute__((noinline)) void put_in_line(int64_t count) {
+    S* to = out + i;
+    const int64_t within = within_line(to);
+    const bool goes_on = within == 0 || (within == waiting && to == line_at + waiting);
+    if (!goes_on || within == 0) flush();
+    if (goes_on) line_at = to - within, to = line + within, waiting = within + count;
+    for (int64_t n; count > 0; count -= n, to += n) n = count < lanes ? count : lanes, put_at(to, n);
+    if (waiting == line_length) stream_line(line_at, line), waiting = 0;
   }
 };
 
 // Nothing is written.
 template <class Ops, bool has_target, class S> class RowWriter<Ops, rules::Emit::nothing, has_target, S> {
  public:
+  static constexpr bool joins = false;
   MLEFAST_FN void open() {}
   MLEFAST_FN void advance(int64_t) {}
   MLEFAST_FN void close() {}
@@ -432,7 +471,10 @@ template <class Ops, class Task, class S> class RowKernel {
         values.put_zero(lane);
       } else {
         Row row{};
-        if (streams) prefetch_to_write(out, 0), prefetch_to_write(out + n - 1, 0);  // the only lines that are read
+        if (streams) {  // of its lines, those that are read
+          if (r == 0 || !Writer::joins) prefetch_to_write(out, 0);
+          if (r + 1 == run.rows || !Writer::joins) prefetch_to_write(out + n - 1, 0);
+        }
         if (writes) {
           const bool to_stage = waits && !is_half<S>;
           if (to_stage || !streams)
@@ -460,6 +502,7 @@ template <class Ops, class Task, class S> class RowKernel {
           values.flush(lane + 1, run.value ? run.value + (r - lane) : nullptr);
     }
     writer.finish();
+    if constexpr (writes) writer.flush();
     if (streams) settle_lines();
     if constexpr (Task::has_value)
       if (run.total) *run.total = values.total();

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <initializer_list>
 #include <new>
 
 #include "threads.hpp"
