@@ -284,6 +284,29 @@ def test_other_byte_order_and_unaligned_memory(dtype):
         np.testing.assert_array_equal(function(unaligned), function(x))
 
 
+class OnlyDLPack:
+    """An array of a library that knows nothing of NumPy's protocol."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_dlpack_alone():
+    x = cases.rows("ordinary", 3, 5, np.float32)
+    for function in FUNCTIONS:
+        np.testing.assert_array_equal(function(OnlyDLPack(x)), function(x))
+    y = cases.targets(x)
+    assert mf.cross_entropy(OnlyDLPack(x), OnlyDLPack(y)) == mf.cross_entropy(x, y)
+    weight = np.arange(5.0)
+    assert mf.cross_entropy(x, y, weight=OnlyDLPack(weight)) == mf.cross_entropy(x, y, weight=weight)
+
+
 def test_stride_of_an_axis_of_one():
     """It is never walked along, so it may be anything: that of a structure, for instance."""
     field = np.zeros(1, [("logits", "f2", (5,)), ("label", "u1")])["logits"]

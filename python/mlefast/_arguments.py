@@ -38,17 +38,22 @@ def compute_dtype(storage: np.dtype[Any]) -> np.dtype[Any]:
     return _FLOAT64 if storage.char == "d" else _FLOAT32
 
 
-# Anything as a NumPy array, other libraries' CPU arrays without a copy. Those cannot hand over their bfloat16, for
+# Anything as a NumPy array, other libraries' CPU arrays without a copy. PyTorch cannot hand over its bfloat16, for
 # which NumPy has no type of its own: it goes through its bits and ml_dtypes.
-def as_numpy(x: Any) -> Array:
-    if isinstance(x, np.ndarray) or str(getattr(x, "dtype", None)) != "torch.bfloat16":
-        return np.asarray(x)
-    if x.requires_grad or x.device.type != "cpu":
+def as_numpy(x: Any, name: str) -> Array:
+    if isinstance(x, np.ndarray):
+        return x
+    if not hasattr(x, "__array__"):
+        return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+    if getattr(x, "requires_grad", False):
+        raise TypeError(f"{name}: received a tensor that requires grad; accepted: {name}.detach()")
+    if str(getattr(x, "dtype", None)) != "torch.bfloat16" or x.device.type != "cpu":
         return np.asarray(x)
     try:
         from ml_dtypes import bfloat16
     except ImportError:
-        raise TypeError("received a tensor of bfloat16; accepted: with the package ml_dtypes installed") from None
+        message = f"{name}: received a tensor of bfloat16; accepted: with the package ml_dtypes installed"
+        raise TypeError(message) from None
     bits: Array = x.view(sys.modules["torch"].int16).numpy()
     return bits.view(bfloat16)
 
@@ -56,7 +61,7 @@ def as_numpy(x: Any) -> Array:
 # An array of logits: floating numbers as they are; lists, scalars and integers as float64. Kernels read native byte
 # order at natural alignment; anything else is copied.
 def as_logits(x: object, name: str = "logits") -> FloatArray:
-    array = as_numpy(x)
+    array = as_numpy(x, name)
     if array.dtype.kind in "iu":
         array = array.astype(np.float64)
     elif not is_stored(array.dtype):
@@ -103,7 +108,7 @@ def check_classes(shape: tuple[int, ...], axes: tuple[int, ...], name: str = "lo
 
 # Class indices: integers of any width, shaped like the logits without the class axis.
 def as_target(target: object, shape: tuple[int, ...], name: str = "target") -> IntArray:
-    array = np.asarray(target)
+    array = as_numpy(target, name)
     if array.size == 0 and array.dtype == np.float64 and not isinstance(target, np.ndarray):
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iu":
@@ -122,7 +127,7 @@ def as_probabilities(target: object, logits: FloatArray, name: str = "target") -
 
 # Whether a target gives classes' indices rather than their probabilities; an empty list may be either.
 def is_index_target(target: object, logits: FloatArray) -> bool:
-    array = as_numpy(target)
+    array = as_numpy(target, "target")
     if array.size == 0 and not isinstance(target, np.ndarray):
         return array.ndim < logits.ndim
     if array.dtype.kind in "iu":
@@ -135,13 +140,16 @@ def is_index_target(target: object, logits: FloatArray) -> bool:
     return False
 
 
+# As an ignore_index: no target is left out.
+NONE_IGNORED = -(2**63)
+
+
 # A target that was found out of range, as the user wrote it.
-def wrong_target(target: IntArray, position: int, classes: int, ignore_index: int) -> IndexError:
+def wrong_target(target: IntArray, position: int, classes: int, ignore_index: int, name: str = "target") -> IndexError:
     index = tuple(int(i) for i in np.unravel_index(position, target.shape))
-    where = f"target[{', '.join(map(str, index))}]" if index else "target"
-    return IndexError(
-        f"{where}: received {int(target[index])}; accepted: 0 to {classes - 1}, or the ignore_index {ignore_index}"
-    )
+    where = f"{name}[{', '.join(map(str, index))}]" if index else name
+    ignored = "" if ignore_index == NONE_IGNORED else f", or the ignore_index {ignore_index}"
+    return IndexError(f"{where}: received {int(target[index])}; accepted: 0 to {classes - 1}{ignored}")
 
 
 def is_real_dtype(dtype: np.dtype[Any]) -> bool:
@@ -150,7 +158,7 @@ def is_real_dtype(dtype: np.dtype[Any]) -> bool:
 
 # An array of real numbers, of any shape.
 def as_reals(value: object, name: str, accepted: str = "real numbers") -> Array:
-    array = as_numpy(value)
+    array = as_numpy(value, name)
     if not is_real_dtype(array.dtype):
         raise TypeError(f"{name}: received {describe(array)}; accepted: {accepted}")
     return array
@@ -167,7 +175,7 @@ def as_like(array: Array, like: FloatArray, name: str, whose: str = "the logits'
 def as_weight(weight: object, classes: int, dtype: np.dtype[Any], name: str = "weight") -> FloatArray | None:
     if weight is None:
         return None
-    array = np.asarray(weight)
+    array = as_numpy(weight, name)
     if not is_real_dtype(array.dtype):
         raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers, one for each class")
     if array.shape != (classes,):
@@ -243,7 +251,7 @@ def as_upstream(
 ) -> tuple[float, FloatArray | None]:
     if upstream is None:
         return 1.0, None
-    array = np.asarray(upstream)
+    array = as_numpy(upstream, name)
     if not is_real_dtype(array.dtype):
         raise TypeError(f"{name}: received {describe(array)}; accepted: real numbers")
     if array.ndim == 0:
@@ -261,7 +269,7 @@ def as_out(out: object, like: FloatArray, name: str = "logits") -> FloatArray | 
     if not isinstance(out, np.ndarray):
         if not hasattr(out, "__dlpack__"):
             raise TypeError(f"out: received {describe(out)}; accepted: an array like {name}")
-        out = as_numpy(out)  # another library's array on the CPU: the same memory
+        out = as_numpy(out, "out")  # another library's array on the CPU: the same memory
     if out.dtype != like.dtype or out.shape != like.shape:
         raise ValueError(f"out: received {describe(out)}; accepted: dtype {like.dtype} and shape {like.shape}")
     if not out.flags.c_contiguous:

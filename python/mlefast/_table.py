@@ -99,6 +99,7 @@ class Checked:
     weight: FloatArray | None
     ignore_index: int
     options: dict[str, float]
+    target_name: str = "target"  # what the caller calls it
 
     @property
     def classes(self) -> int:
@@ -131,6 +132,7 @@ def check(
         weight=as_weight(weight, classes, array.dtype),
         ignore_index=as_ignore_index(ignore_index),
         options=kernel_options(loss, options, classes),
+        target_name=target_name,
     )
 
 

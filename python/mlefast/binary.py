@@ -188,7 +188,7 @@ def _binary(
 
 # Real numbers in the shape of the logits; bool is yes or no.
 def _as_targets(target: Any, logits: FloatArray) -> FloatArray:
-    array = as_numpy(target)
+    array = as_numpy(target, "target")
     if array.dtype.kind != "b":
         array = as_reals(array, "target", "real numbers or bool")
     return as_like(array, logits, "target")

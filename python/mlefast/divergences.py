@@ -38,7 +38,8 @@ def kl_div(target: Any, logits: Any, *, axis: int = -1, reduction: str = "mean")
     Parameters
     ----------
     target : array_like of float, the shape of `logits`
-        A probability for each class, taken as given. :math:`0 \log 0 = 0`.
+        A probability for each class, taken as given, whatever they sum to; a negative one makes its row's divergence
+        NaN. :math:`0 \log 0 = 0`.
     logits : array_like of float16, bfloat16, float32 or float64, shape (..., C, ...)
         Unnormalised log-probabilities. Lists and integers are taken as float64. -inf masks a class.
     axis : int, default -1
@@ -124,7 +125,8 @@ def js_div(target: Any, logits: Any, *, axis: int = -1, reduction: str = "mean")
     Parameters
     ----------
     target : array_like of float, the shape of `logits`
-        A probability for each class, taken as given.
+        A probability for each class, taken as given, whatever they sum to; a negative one makes its row's divergence
+        NaN.
     logits : array_like of float16, bfloat16, float32 or float64, shape (..., C, ...)
         Unnormalised log-probabilities. Lists and integers are taken as float64. -inf masks a class.
     axis : int, default -1
@@ -209,7 +211,8 @@ def entropy(p: Any, axis: int = -1) -> Any:
     Parameters
     ----------
     p : array_like of float16, bfloat16, float32 or float64
-        Probabilities, taken as given. For those of logits, see :func:`log_prob_and_entropy`.
+        Probabilities, taken as given, whatever they sum to; a negative one makes its row's entropy NaN. For those of
+        logits, see :func:`log_prob_and_entropy`.
     axis : int, default -1
         The axis to sum over.
 

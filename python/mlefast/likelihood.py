@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlefast._arguments import as_out, as_upstream
+from mlefast._arguments import NONE_IGNORED, as_out, as_upstream
 from mlefast._backends import backend_of, device_functions_of
 from mlefast._table import Loss, check
 
 __all__ = ["log_prob", "log_prob_and_entropy", "log_prob_and_entropy_and_grad", "log_prob_and_grad"]
 
 _ROW = Loss(("index",))
-_NEVER = -(2**63)  # as ignore_index: no label is left out
 
 
 def log_prob(logits: Any, index: Any, axis: int = -1) -> Any:
@@ -181,7 +180,7 @@ def _log_prob(
             out=out,
         )
     backend, in_kind = backend_of(logits)
-    of = check(_ROW, logits, index, axis, None, _NEVER, {}, target_name="index")
+    of = check(_ROW, logits, index, axis, None, NONE_IGNORED, {}, target_name="index")
     dtype = of.logits.dtype
     value, entropies, dlogits = backend.log_prob(
         of,

@@ -311,7 +311,7 @@ def _check_shapes(x: FloatArray, weight: FloatArray, bias: FloatArray | None = N
 
 # Class indices, or floating numbers: a distribution for each row.
 def _as_labels(target: Any, rows: tuple[int, ...], classes: int) -> FloatArray | IntArray:
-    array = as_numpy(target)
+    array = as_numpy(target, "target")
     if not is_stored(array.dtype) or (array.size == 0 and not hasattr(target, "dtype")):
         return as_target(target, rows)
     if array.shape != (*rows, classes):

@@ -68,7 +68,8 @@ def cross_entropy(
     Returns
     -------
     loss : scalar or ndarray
-        The loss, of the dtype of `logits` (float32 for halves); with ``reduction="none"`` in the shape of `target`.
+        The loss, of the dtype of `logits` (float32 for halves); with ``reduction="none"`` in the shape of
+        `logits` without `axis`.
         +inf where the target's own logit is -inf. NaN where the row's largest logit is infinite or one is NaN, and as
         the mean of no rows.
     lse : ndarray, of the dtype of the loss, optional

@@ -1,5 +1,5 @@
 // A row per lane: the class axis is not the last one, or it is so short that rows are transposed into this form. Rows
-// of halves, and of arrays that no cache holds, are copied into it.
+// of halves are copied into it, and others where that pays (Driver::stages_columns).
 //
 // A tile is W vectors of rows side by side, which are neighbours in memory; K / W classes are worked on at once. Its
 // first pass brings it into the second-level cache and finds each row's maximum, the second sums up the exponentials

@@ -92,25 +92,12 @@ template <class S> class Driver {
     // Chunks of several rows have sums of their own, which must not depend on the number of threads.
     const bool splits = call.classes > segment_length && form == Form::rows && chunk_rows == 1;
     if (splits && inner * outer < thread_limit()) return run_split();
-    // A chunk is a part of a run of evenly spaced rows, or several such runs if they are short.
-    const int64_t rows_each = std::min(inner, chunk_rows);
-    const int64_t chunks_each = (inner + rows_each - 1) / rows_each;
-    const int64_t runs_each = chunks_each > 1 ? 1 : std::max<int64_t>(1, chunk_rows / inner);
-    const int64_t chunks = (outer + runs_each - 1) / runs_each * chunks_each;
-
-    const Team team(std::min(chunks, 1 + inner * outer * call.classes / thread_elements));
+    const Chunks chunks(inner, outer, chunk_rows);
+    const Team team(std::min(chunks.count, 1 + inner * outer * call.classes / thread_elements));
     Buffer<T, 512> scratch(stride() * static_cast<size_t>(team.size()) + line);
-    Buffer<double, 64> totals(static_cast<size_t>(chunks));
-    team.for_each(chunks, [&](int64_t chunk, int thread) {
-      const int64_t first_run = chunk / chunks_each * runs_each, begin = chunk % chunks_each * rows_each;
-      double total = 0;
-      for (int64_t run = first_run; run < std::min(outer, first_run + runs_each); ++run)
-        total += run_some(run, begin, std::min(inner, begin + rows_each), part_of(scratch.data(), thread));
-      totals.data()[chunk] = total;
+    return chunks.sum(team, [&](int64_t run, int64_t begin, int64_t end, int thread) {
+      return run_some(run, begin, end, part_of(scratch.data(), thread));
     });
-    double total = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) total += totals.data()[chunk];
-    return total;
   }
 
  private:
@@ -173,7 +160,7 @@ template <class S> class Driver {
   int64_t scratch_of(Form f) const {
     if (f == Form::packed) {
       const int64_t buffer = streams_strips() ? LineWriter::room(row_bytes()) / int64_t(sizeof(T)) : 0;
-      return few_classes() ? 4 * set.lanes * std::max<int64_t>(4, whole_lines<T>(call.classes)) + buffer : 0;
+      return few_classes() ? 4 * set.lanes * whole_lines<T>(call.classes) + buffer : 0;
     }
     const int64_t tile = set.lanes * call.classes;  // a vector of rows
     if (f == Form::columns) {

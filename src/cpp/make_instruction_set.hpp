@@ -22,9 +22,7 @@ template <class Ops, class Task, class S> void run_packed(const Run<S>& run, typ
   constexpr int lanes = Ops::lanes;
   Sum<Ops> total;
   if (fits_packed<T>(run.classes, lanes) && (run.classes < strips_from<Ops>() || !fits_strip<T>(run.classes, lanes))) {
-    int64_t r = 0;
-    if (4 * lanes * run.classes <= packed_tile<T>) r = run_transposed<Ops, Task, 4>(run, r, scratch, total);
-    run_transposed<Ops, Task, 1>(run, r, scratch, total);
+    run_transposed<Ops, Task, 1>(run, run_transposed<Ops, Task, 4>(run, 0, scratch, total), scratch, total);
   } else {
     run_strips<Ops, Task>(run, scratch, total);
   }
@@ -40,12 +38,7 @@ template <class Ops> void exp_array(const typename Ops::Value* x, typename Ops::
   }
 }
 
-template <class Ops, class S> void to_values(const S* x, typename Ops::Value* y, int64_t n) {
-  int64_t i = 0;
-  for (; i + Ops::lanes <= n; i += Ops::lanes) Ops::store(y + i, Ops::load(x + i));
-  if (i < n) Ops::store(y + i, Ops::load(x + i, n - i, 0), n - i);
-}
-template <class Ops, class S> void from_values(const typename Ops::Value* x, S* y, int64_t n) {
+template <class Ops, class From, class To> void convert(const From* x, To* y, int64_t n) {
   int64_t i = 0;
   for (; i + Ops::lanes <= n; i += Ops::lanes) Ops::store(y + i, Ops::load(x + i));
   if (i < n) Ops::store(y + i, Ops::load(x + i, n - i, 0), n - i);
@@ -66,7 +59,11 @@ template <class S, class Ops, class Task> constexpr Kernels<S> make_task() {
 template <class S, template <class> class Isa, class... Task>
 constexpr StorageKernels<S> make_kernels(rules::List<Task...>) {
   using Ops = Math<Isa<ValueOf<S>>>;
-  return {Ops::lanes, {make_task<S, Ops, Task>()...}, exp_array<Ops>, to_values<Ops, S>, from_values<Ops, S>};
+  return {Ops::lanes,
+          {make_task<S, Ops, Task>()...},
+          exp_array<Ops>,
+          convert<Ops, S, ValueOf<S>>,
+          convert<Ops, ValueOf<S>, S>};
 }
 
 template <template <class> class Isa>

@@ -7,6 +7,8 @@
 #include <memory>
 #include <type_traits>
 
+#include "threads.hpp"
+
 namespace mlefast {
 
 inline constexpr int64_t least_chunk = 16384, most_chunk = 262144;  // elements that a thread takes at a time
@@ -63,6 +65,39 @@ template <class T, size_t few> class Buffer {
  public:
   explicit Buffer(size_t size) : heap_(size > few ? new T[size] : nullptr) {}
   T* data() { return heap_ ? heap_.get() : local_; }
+};
+
+// Rows in chunks, which threads take one by one. A chunk is a part of a run of evenly spaced rows along the last axis,
+// or several such runs if they are short.
+class Chunks {
+  const int64_t inner, outer, rows_each, chunks_each, runs_each;
+
+ public:
+  const int64_t count;
+
+  Chunks(int64_t inner_, int64_t outer_, int64_t chunk_rows)
+      : inner(inner_),
+        outer(outer_),
+        rows_each(std::min(inner, chunk_rows)),
+        chunks_each((inner + rows_each - 1) / rows_each),
+        runs_each(chunks_each > 1 ? 1 : std::max<int64_t>(1, chunk_rows / inner)),
+        count((outer + runs_each - 1) / runs_each * chunks_each) {}
+
+  // The sum of work(run, begin, end, thread) over all chunks' rows [begin, end), added in an order that does not depend
+  // on the threads.
+  template <class Work> double sum(const Team& team, const Work& work) const {
+    Buffer<double, 64> totals(static_cast<size_t>(count));
+    team.for_each(count, [&](int64_t chunk, int thread) {
+      const int64_t first = chunk / chunks_each * runs_each, begin = chunk % chunks_each * rows_each;
+      double total = 0;
+      for (int64_t run = first; run < std::min(outer, first + runs_each); ++run)
+        total += work(run, begin, std::min(inner, begin + rows_each), thread);
+      totals.data()[chunk] = total;
+    });
+    double total = 0;
+    for (int64_t chunk = 0; chunk < count; ++chunk) total += totals.data()[chunk];
+    return total;
+  }
 };
 
 }  // namespace mlefast

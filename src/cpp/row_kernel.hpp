@@ -205,10 +205,11 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
   static constexpr int64_t step = K * lanes, group = 4 * step, block = block_length<T>;
   static_assert(block % group == 0);
 
-  // The largest elements of x, in any lanes. Blocks are looked at before they are scanned.
-  void look(const S* x, int64_t n) { look_at(x, 0, n, ahead); }
-
-  void forget() { ahead = Ops::set(-infinity); }
+  // Finds the largest elements of x, in any lanes. Blocks are looked at before they are scanned.
+  void look(const S* x, int64_t n) {
+    ahead = Ops::set(-infinity);
+    look_at(x, 0, n, ahead);
+  }
 
   // Sums up a row whose first block has been looked at; looks at `next`, the first block of the row to come.
   // block_max[b] is the maximum whose pivot block b's exponentials were taken against. Meanwhile, blocks of `writer`'s
@@ -219,7 +220,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowScan {
     T max = -infinity;
     Vec best = ahead;
     top_ = 1;
-    if (!pivot.is_near()) take(Pivot<Ops>());
+    if (!pivot.is_near()) take(Pivot<Ops>());  // of the row before, whose maximum was too large for a near one
     for (int64_t b = 0; b < n; b += block) {
       const int64_t len = n - b < block ? n - b : block, rest = n - b - len;
       const Vec highest = best;
@@ -453,7 +454,6 @@ template <class Ops, class Task, class S> class RowKernel {
     Values<Ops, Task> values;
     Writer writer;
     Scan scan;
-    scan.forget();
     scan.look(run.x, run.rows > 0 ? first : 0);
     for (int64_t r = 0; r < run.rows; ++r) {
       const S* x = run.x + r * run.x_row;
@@ -462,11 +462,10 @@ template <class Ops, class Task, class S> class RowKernel {
       S* out = writes ? run.out + r * run.out_row : nullptr;
       T* stage = stage_of(staged, own_stage, out);
       const int lane = static_cast<int>(r % Ops::lanes);
-      const auto target = read_target<Task>(run, r, x, 1);
+      const auto target = read_target<Task>(run, r);
       if (target.ignored) {
         if (out)
           for (int64_t i = 0; i < n; ++i) out[i] = S{};
-        scan.forget();
         scan.look(next, next_n);
         values.put_zero(lane);
       } else {
@@ -510,7 +509,6 @@ template <class Ops, class Task, class S> class RowKernel {
 
   static Part scan(const S* x, int64_t n, T* stage, T* block_max) {
     Scan scan;
-    scan.forget();
     scan.look(x, at_most(n, block));
     Writer none;
     if (stage) scan.prefetch_writes(bytes_between(x, stage) + write_ahead);
@@ -518,7 +516,7 @@ template <class Ops, class Task, class S> class RowKernel {
     return {part.max, part.others};
   }
 
-  static Target<T> first_target(const Run<S>& run) { return read_target<Task>(run, 0, run.x, 1); }
+  static Target<T> first_target(const Run<S>& run) { return read_target<Task>(run, 0); }
 
   static Settled settle_parts(const Run<S>& run, Target<T> target, const Part* parts, int64_t count) {
     Row row{parts[0].max, parts[0].others};

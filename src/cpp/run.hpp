@@ -17,8 +17,8 @@ template <class S> struct Run {
   int64_t x_row, x_class;  // strides, in elements
   S* out;                  // the output array, or null; may be x itself with x's strides
   int64_t out_row, out_class;
-  bool streams;  // the output is better kept out of the caches: nothing of it is there, and it would not fit; rows that
-                 // are worked on in strips have no gaps then
+  bool streams;  // the output is better written past the caches: it would not fit there or, in place, has left them by
+                 // then; rows that are worked on in strips have no gaps then
   bool lags;     // contiguous classes: a row is finished while the next one is scanned; scratch is for two rows
 
   // Runs that follow each other without a gap are one stretch to a thread: whether it begins or ends with this one.
@@ -44,28 +44,25 @@ template <class S> struct Run {
 // the row NaN, so that no memory outside it is touched even if another thread changes the targets meanwhile.
 template <class T> struct Target {
   int64_t index;  // -1 where there is none
-  bool ignored, wrong;
+  bool ignored;
   T logit;
   T weight;
   double scale;  // of the gradient
 };
 
-// `x` is where the row's logits lie, in the run's memory or a copy of it.
-template <class Task, class S, class In>
-MLEFAST_FN Target<ValueOf<S>> read_target(const Run<S>& run, int64_t row, const In* x, int64_t x_class) {
+template <class Task, class S> MLEFAST_FN Target<ValueOf<S>> read_target(const Run<S>& run, int64_t row) {
   using T = ValueOf<S>;
-  Target<T> target{-1, false, false, 0, 1, run.scale};
+  Target<T> target{-1, false, 0, 1, run.scale};
   if (run.upstream) target.scale *= double(run.upstream[row]);
   if constexpr (Task::has_target) {
     const int64_t y = run.target[row];
     target.ignored = y == run.ignore_index;
-    target.wrong = y < 0 || y >= run.classes;
-    if (target.wrong) {
+    if (y < 0 || y >= run.classes) {
       target.logit = static_cast<T>(__builtin_nan(""));
       target.scale = __builtin_nan("");
     } else {
       target.index = y;
-      target.logit = to_value(x[y * x_class]);
+      target.logit = to_value(run.x[row * run.x_row + y * run.x_class]);
       if (run.weight) target.weight = run.weight[y];
       target.scale *= double(target.weight);
     }
@@ -138,9 +135,11 @@ template <class S> using RowsKernel = void (*)(const Run<S>&, ValueOf<S>* scratc
 // One task's kernels for one storage type on one instruction set.
 template <class S> struct Kernels {
   using T = ValueOf<S>;
-  RowsKernel<S> rows;  // contiguous classes; scratch: see Driver
-  // The same if `is_short`; scratch: 4 x lanes rows of `whole_lines`, of 4 classes at least, and LineWriter::room of a
-  // row behind them if the output is streamed.
+  // Contiguous classes. Scratch: `whole_lines` of a row if exponentials wait there (those of halves and of streamed
+  // outputs), of two if it lags, and two numbers for each block.
+  RowsKernel<S> rows;
+  // The same if `is_short`; scratch: 4 x lanes rows of `whole_lines`, and LineWriter::room of a row behind them if the
+  // output is streamed.
   RowsKernel<S> packed;
   RowsKernel<S> columns;  // contiguous rows, class by class; scratch: see `staged_columns`, or null: no copy is made
   bool waits;             // whether a row's exponentials wait in the output or in scratch for their factor

@@ -3,7 +3,7 @@
 // In each class, a tile's rows begin somewhere within a line of the output. Those before them in that line are the last
 // ones of the tile before, and have waited for it: in the copy of each class they lie in front of the tile's own, as
 // they were before the last pass, and so does what that pass takes of each row. It goes from line to line then, and
-// stores what it has in registers. Only at both ends of a run are there parts of lines.
+// stores what it has in registers. Only where a stretch of runs begins and ends (Run::begins) are there parts of lines.
 #pragma once
 
 #include <cstring>

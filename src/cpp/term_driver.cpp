@@ -49,24 +49,12 @@ template <class S> class TermDriver {
   }
 
   double run() const {
-    const int64_t rows_each = std::min(inner, chunk_rows);
-    const int64_t chunks_each = (inner + rows_each - 1) / rows_each;
-    const int64_t runs_each = chunks_each > 1 ? 1 : std::max<int64_t>(1, chunk_rows / inner);
-    const int64_t chunks = (outer + runs_each - 1) / runs_each * chunks_each;
-
-    const Team team(std::min(chunks, 1 + inner * outer * call.classes / thread_elements));
+    const Chunks chunks(inner, outer, chunk_rows);
+    const Team team(std::min(chunks.count, 1 + inner * outer * call.classes / thread_elements));
     Buffer<T, 512> scratch(static_cast<size_t>(scratch_size) * static_cast<size_t>(team.size()));
-    Buffer<double, 64> totals(static_cast<size_t>(chunks));
-    team.for_each(chunks, [&](int64_t chunk, int thread) {
-      const int64_t first_run = chunk / chunks_each * runs_each, begin = chunk % chunks_each * rows_each;
-      double total = 0;
-      for (int64_t run = first_run; run < std::min(outer, first_run + runs_each); ++run)
-        total += run_some(run, begin, std::min(inner, begin + rows_each), scratch.data() + scratch_size * thread);
-      totals.data()[chunk] = total;
+    return chunks.sum(team, [&](int64_t run, int64_t begin, int64_t end, int thread) {
+      return run_some(run, begin, end, scratch.data() + scratch_size * thread);
     });
-    double total = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) total += totals.data()[chunk];
-    return total;
   }
 
  private:

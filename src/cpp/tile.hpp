@@ -144,8 +144,8 @@ template <class Ops, class Task, class Passes> class Tile : public Passes {
       }
       if (special)
         for (int i = 0; i < rows; ++i) {
-          Target<T> t{-1, true, false, 0, 0, 0};
-          if (i < n) t = read_target<Task>(run, r + i, x + i * run.x_row, run.x_class);
+          Target<T> t{-1, true, 0, 0, 0};
+          if (i < n) t = read_target<Task>(run, r + i);
           written[i] = t.ignored ? -1 : t.index;
           x_target[i] = from_value<S>(t.logit), weight[i] = t.weight, factor[i] = static_cast<T>(t.scale);
           active[i] = t.ignored ? T(0) : T(1), plain &= !t.ignored;

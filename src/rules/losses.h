@@ -4,7 +4,7 @@
 // `scale` is the factor of the row's gradient: class weight x upstream gradient / denominator.
 //
 // A struct states which inputs it reads, what it writes to the output array (`emit`) and the formulas of one row.
-// To add a loss: a struct here, its name in `Tasks`, a row in python/mlefast/losses.py, a reference in the tests.
+// These are the functions that are called most; a new loss goes into term_losses.h.
 #pragma once
 
 #include "state.h"

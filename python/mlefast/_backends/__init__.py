@@ -1,7 +1,8 @@
-"""Where arrays live and who computes on them: a row for each array library, its backend loaded when first needed.
+"""Where arrays live and who computes on them: NumPy's backend in the host's memory, CuPy's functions on a device.
 
-A backend offers what :class:`Backend` names: checked arguments in, arrays out. To add one: a file here, a row in
-:func:`backend_of`.
+A backend offers what :class:`Backend` names: checked arguments in, arrays out. Another library's arrays in the host's
+memory are seen as NumPy's; to add a library with a memory of its own: a file here, a branch in
+:func:`device_functions_of`, which loads it when first needed.
 """
 
 from __future__ import annotations
@@ -160,10 +161,10 @@ def device_functions_of(x: object) -> DeviceFunctions | None:
     return cupy.FUNCTIONS
 
 
-def on_host(x: object, function: str) -> None:
-    """Refuse an array on a CUDA device, for functions that have no kernels there."""
+def on_host(x: object, name: str) -> None:
+    """Refuse an array on a CUDA device, for arguments or functions that have no kernels there."""
     if device_functions_of(x) is not None:
-        raise TypeError(f"{function}: received an array on a CUDA device; accepted: arrays in the host's memory")
+        raise TypeError(f"{name}: received an array on a CUDA device; accepted: arrays in the host's memory")
 
 
 def backend_of(x: object) -> tuple[Backend, Callable[[Any], Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mlefast._arguments import (
+    NONE_IGNORED,
     as_axes,
     as_axis,
     as_denominator,
@@ -41,7 +42,6 @@ from mlefast._backends.device_binary import BinaryFunctions
 from mlefast._table import BOTH, DERIVATIVES, Loss, kernel_options
 
 _ROW = Loss(("index",))
-_NEVER = -(2**63)  # as ignore_index: no label is left out
 
 
 @dataclass
@@ -73,6 +73,7 @@ class Checked:
     weight: Any
     ignore_index: int
     options: dict[str, float]
+    target_name: str = "target"  # what the caller calls it
 
     @property
     def classes(self) -> int:
@@ -185,7 +186,7 @@ class RowFunctions(BinaryFunctions):
         out: Any,
     ) -> tuple[Any, Any, Any]:
         """Return log-probabilities, entropies (None unless asked for) and the gradient of their weighted sum."""
-        of = self._check(_ROW, logits, index, axis, None, _NEVER, {}, "index")
+        of = self._check(_ROW, logits, index, axis, None, NONE_IGNORED, {}, "index")
         dtype = of.logits.dtype
         value = self.xp.empty(of.rows, value_dtype(dtype))
         second = self.xp.empty(of.rows, value_dtype(dtype)) if entropy else None
@@ -323,6 +324,7 @@ class RowFunctions(BinaryFunctions):
         of.weight = self._weight(weight, of.classes, of.logits.dtype)
         of.ignore_index = as_ignore_index(ignore_index)
         of.options = kernel_options(loss, options, of.classes)
+        of.target_name = target_name
         return of
 
     def _check_rows(self, x: Any, axis: Any, name: str) -> Checked:
@@ -395,7 +397,7 @@ class RowFunctions(BinaryFunctions):
         def launch(x: Rows, to: Rows | None) -> None:
             job = TermJob(self.device, name, x, to, of.target, of.ignore_index, of.weight, **given)
             job.options, job.probabilities, job.v = of.options, beside(x, of.probabilities), beside(x, v)
-            self._raise_wrong_target(job)
+            self._raise_wrong_target(job, of.target_name)
             run(job)
 
         return self._launch(of, launch, writes, into)
@@ -405,7 +407,7 @@ class RowFunctions(BinaryFunctions):
 
         def launch(x: Rows, to: Rows | None) -> None:
             job = Job(self.device, task, x, to, of.target, of.ignore_index, of.weight, **given)
-            self._raise_wrong_target(job)
+            self._raise_wrong_target(job, of.target_name)
             run(job)
 
         return self._launch(of, launch, task == "cross_entropy_and_grad", into)
@@ -417,16 +419,16 @@ class RowFunctions(BinaryFunctions):
             launch(self._rows(ClassesLast.of(of.logits, (of.axis,)).array), None)
         return None
 
-    def _raise_wrong_target(self, job: LossJob) -> None:
+    def _raise_wrong_target(self, job: LossJob, name: str) -> None:
         if job.target is None or not checks_targets():
             return
-        self._check_targets(job.target, job.x.classes, job.ignore_index)
+        self._check_targets(job.target, job.x.classes, job.ignore_index, name)
 
-    def _check_targets(self, target: Any, classes: int, ignore_index: int) -> None:
+    def _check_targets(self, target: Any, classes: int, ignore_index: int, name: str = "target") -> None:
         _, wrong = weigh(self.device, target, classes, ignore_index, None, np.dtype(np.float32))
         first = int(self.device.to_host(wrong).min())
         if first < target.size:
-            raise wrong_target(self.device.to_host(target), first, classes, ignore_index)
+            raise wrong_target(self.device.to_host(target), first, classes, ignore_index, name)
 
 
 def checks_targets() -> bool:

@@ -261,14 +261,16 @@ def _mean_denominator(of: Checked) -> float:
     """Return what a mean divides by; raise for targets that are out of range."""
     if of.target.dtype.kind not in "iu":
         return float(math.prod(of.rows))
-    return weigh_targets(of.target, of.classes, of.ignore_index, of.weight)[1]
+    return weigh_targets(of.target, of.classes, of.ignore_index, of.weight, of.target_name)[1]
 
 
-def weigh_targets(target: IntArray, classes: int, ignore_index: int, weight: FloatArray | None) -> tuple[int, float]:
+def weigh_targets(
+    target: IntArray, classes: int, ignore_index: int, weight: FloatArray | None, name: str = "target"
+) -> tuple[int, float]:
     """Return how many rows are not ignored and the sum of their weights; raise for a target that is out of range."""
     position, count, total = _core.check_targets(target, classes, ignore_index, weight)
     if position >= 0:
-        raise wrong_target(target, position, classes, ignore_index)
+        raise wrong_target(target, position, classes, ignore_index, name)
     return count, total
 
 
