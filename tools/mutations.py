@@ -111,6 +111,20 @@ MUTATIONS = [
         ROWS_TESTS,
     ),
     Mutation(
+        "rows: what a streamed row has of the next one's line is lost at the end",
+        ROWS,
+        "if constexpr (writes) writer.flush();",
+        "",
+        ROWS_TESTS,
+    ),
+    Mutation(
+        "rows: any row is taken to follow the one whose line waits",
+        ROWS,
+        "(within == waiting && to == line_at + waiting)",
+        "within == waiting",
+        ROWS_TESTS,
+    ),
+    Mutation(
         "columns: what a tile has of the next one's line is lost",
         STREAMED,
         "for (int64_t i = 0; i < line; i += lanes) Ops::store(all_rows + i, Ops::load(all_rows + rows + i));",
@@ -401,8 +415,8 @@ MUTATIONS = [
     Mutation(
         "denominator is ignored",
         NUMPY,
-        "divisor = denominator if denominator is not None else count if",
-        "divisor = count if",
+        "        divisor = denominator if denominator is not None else count if",
+        "        divisor = count if",
     ),
     Mutation(
         "the short way: mean is taken as sum",
@@ -412,7 +426,7 @@ MUTATIONS = [
     ),
     Mutation(
         "threads: a total depends on who comes first",
-        DRIVER,
+        "src/cpp/pieces.hpp",
         "totals.data()[chunk] = total;",
         "totals.data()[chunk] = 0, totals.data()[thread] += total;",
     ),
