@@ -55,6 +55,7 @@ def check(call, x, shift):
         (3, 300_003),  # classes a line and three quarters off each other
         (5, 100_000),
         (130, 8_192),  # all classes alike, many runs
+        (6, 1_029),  # a run without a tile, behind one whose last rows wait
         (257, 331),  # lanes left over in each run, and lines that two runs share
         (1_000, 320),  # as many classes as are staged, five tiles
     ],

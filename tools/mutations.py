@@ -134,8 +134,15 @@ MUTATIONS = [
     Mutation(
         "columns: what waits at the end is not written",
         COLUMNS,
-        "if (run.ends && end > r) streamed.finish(run.out + end, run.out_class);",
+        "if (run.ends && (end > r || !run.begins)) streamed.finish(run.out + end, run.out_class);",
         "",
+        COLUMNS_TESTS,
+    ),
+    Mutation(
+        "columns: what waits before a run without a tile is not written",
+        COLUMNS,
+        "(end > r || !run.begins)",
+        "end > r",
         COLUMNS_TESTS,
     ),
     Mutation(

@@ -261,7 +261,7 @@ MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value*
                                    [&](const Tile& tile, int64_t first, int64_t) __attribute__((always_inline)) {
                                      streamed.write(tile, run.out + first, run.out_class, run.begins && first == r);
                                    });
-      if (run.ends && end > r) streamed.finish(run.out + end, run.out_class);
+      if (run.ends && (end > r || !run.begins)) streamed.finish(run.out + end, run.out_class);
       return end;
     }
   S* const out = Tile::writes ? run.out : nullptr;

@@ -35,9 +35,9 @@ template <class Ops, class Tile, class S> class StreamedColumns {
         wants_all(numbers[Tile::stored * stride]),
         classes(classes_) {
     if (!begins) return;
+    // What is not there is worked on as well, and not written.
     wants_all = 1;
-    for (int64_t k = 0; k < classes + Tile::stored;
-         ++k)  // before the first tile there is nothing, which is not written
+    for (int64_t k = 0; k < classes + Tile::stored; ++k)
       for (int64_t i = 0; i < line; i += lanes) Ops::store(copy + k * stride + i, Ops::set(0));
   }
 
@@ -66,8 +66,8 @@ template <class Ops, class Tile, class S> class StreamedColumns {
   }
 
  private:
-  // put(copy, line, before, final values from that line on) for each class, where `before` rows lie in the line before
-  // the tile's first one.
+  // put(copy, line, before, v) for each class: `before` rows lie in the line before the tile's first one, and v are the
+  // final values from that line on.
   template <class Put> MLEFAST_FN void each_class(S* out, int64_t out_class, bool all, const Put& put) {
     using Finisher = typename Tile::Finisher;
     int64_t known = within_line(out);  // mostly the same for all classes
