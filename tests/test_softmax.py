@@ -297,6 +297,19 @@ class OnlyDLPack:
         return self.array.__dlpack_device__()
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_subclasses_are_taken_as_arrays():
+    x = cases.rows("ordinary", 3, 5, np.float32)
+    x[0, 0] = -inf
+    for kind in (np.asmatrix, np.ma.masked_invalid):
+        for function in FUNCTIONS:
+            for axis in (None, 0, (0, 1)):
+                got = function(kind(x), axis)
+                assert type(got) in (np.ndarray, np.float32)
+                np.testing.assert_array_equal(got, function(x, axis))
+        np.testing.assert_array_equal(mf.softmax(kind(x), temperature=2.0), mf.softmax(x, temperature=2.0))
+
+
 def test_dlpack_alone():
     x = cases.rows("ordinary", 3, 5, np.float32)
     for function in FUNCTIONS:

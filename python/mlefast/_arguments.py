@@ -42,9 +42,17 @@ def compute_dtype(storage: np.dtype[Any]) -> np.dtype[Any]:
 # which NumPy has no type of its own: it goes through its bits and ml_dtypes.
 def as_numpy(x: Any, name: str) -> Array:
     if isinstance(x, np.ndarray):
-        return x
+        return np.asarray(x)  # what a matrix or a masked array answers to arithmetic is not what is computed here
     if not hasattr(x, "__array__"):
-        return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x)
+        if not hasattr(x, "__dlpack__"):
+            return np.asarray(x)
+        try:
+            return np.from_dlpack(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            message = (
+                f"{name}: received {describe(x)}, of which NumPy says: {error}; accepted: arrays in the host's memory"
+            )
+            raise TypeError(message) from error
     if getattr(x, "requires_grad", False):
         raise TypeError(f"{name}: received a tensor that requires grad; accepted: {name}.detach()")
     if str(getattr(x, "dtype", None)) != "torch.bfloat16" or x.device.type != "cpu":
@@ -140,7 +148,7 @@ def is_index_target(target: object, logits: FloatArray) -> bool:
     return False
 
 
-# As an ignore_index: no target is left out.
+# As an ignore_index: no target is left out but this very number.
 NONE_IGNORED = -(2**63)
 
 

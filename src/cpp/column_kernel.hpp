@@ -254,23 +254,27 @@ MLEFAST_FN int64_t run_staged(const Run<S>& run, int64_t r, typename Ops::Value*
       write(tile, first, n);
     });
   };
-  if constexpr (W > 1 && Tile::writes)
-    if (StreamedColumns<Ops, Tile, S>::possible && run.streams) {
-      StreamedColumns<Ops, Tile, S> streamed(scratch, run.classes, run.begins);
-      const int64_t end = do_tiles(streamed.tile_rows(), streamed.stride, nullptr,
-                                   [&](const Tile& tile, int64_t first, int64_t) __attribute__((always_inline)) {
-                                     streamed.write(tile, run.out + first, run.out_class, run.begins && first == r);
-                                   });
-      if (run.ends && (end > r || !run.begins)) streamed.finish(run.out + end, run.out_class);
-      return end;
-    }
+  if constexpr (W > 1 && Tile::writes) {
+    using Streamed = StreamedColumns<Ops, Tile, S>;
+    if constexpr (Streamed::possible)
+      if (run.streams) {
+        Streamed streamed(scratch, run.classes, run.begins);
+        const int64_t end = do_tiles(streamed.tile_rows(), Streamed::stride, nullptr,
+                                     [&](const Tile& tile, int64_t first, int64_t) __attribute__((always_inline)) {
+                                       streamed.write(tile, run.out + first, run.out_class, run.begins && first == r);
+                                     });
+        if (run.ends && (end > r || !run.begins)) streamed.finish(run.out + end, run.out_class);
+        return end;
+      }
+  }
   S* const out = Tile::writes ? run.out : nullptr;
   return do_tiles(scratch, Tile::rows, out,
                   [&](const Tile& tile, int64_t first, int64_t n) __attribute__((always_inline)) {
-                    if constexpr (Tile::writes)
+                    if constexpr (Tile::writes) {
                       Copier<Ops, W>::scatter(scratch, Tile::rows, n, run.classes, out + first, run.out_class,
                                               [&](auto& v) { tile.finish_rows(v); });
-                    tile.write_targets(out + first, run.out_row, run.out_class);
+                      tile.write_targets(out + first, run.out_row, run.out_class);
+                    }
                   });
 }
 

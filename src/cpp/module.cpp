@@ -53,8 +53,8 @@ double run_typed(int task, const py::array& logits, int axis, const MaybeArray& 
   for (int d = 0; d < ndim; ++d) {
     const int64_t n = logits.shape(d), x_stride = logits.strides(d) / size,
                   out_stride = out ? out->strides(d) / size : 0;
-    require(n == 1 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
-    require(!out || (out->shape(d) == n && (n == 1 || out->strides(d) % size == 0)),
+    require(n < 2 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
+    require(!out || (out->shape(d) == n && (n < 2 || out->strides(d) % size == 0)),
             "out: the dtype and shape of the logits");
     if (d == axis) {
       call.classes = n, call.x_class = x_stride, call.out_class = out_stride;
@@ -169,7 +169,7 @@ double run_loss_typed(int loss, const py::array& logits, int axis, const TermArr
   call.x = static_cast<const S*>(logits.data());
   for (int d = 0; d < ndim; ++d) {
     const int64_t n = logits.shape(d), stride = logits.strides(d) / size;
-    require(n == 1 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
+    require(n < 2 || logits.strides(d) % size == 0, "logits: strides that are multiples of the item size");
     if (d == axis) {
       call.classes = n, call.x_class = stride;
     } else {

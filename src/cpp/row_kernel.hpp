@@ -47,7 +47,7 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
   }
 
   // Of one block: what comes before the first step, the steps that are left, and what comes behind them. Steps start
-  // where `out` can be divided by a vector's size (by a line's if it is streamed), and so does the next block, if its
+  // where `out` can be divided by a vector's size (by a line's, see `joins`), and so does the next block, if its
   // factor is the same: stores that cross the lines of a cache take twice as long, and where rows are not a multiple of
   // them, most would.
   MLEFAST_FN void open() {

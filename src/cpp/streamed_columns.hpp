@@ -28,7 +28,8 @@ template <class Ops, class Tile, class S> class StreamedColumns {
   static constexpr bool possible = rows % line == 0 && line % lanes == 0;
   static constexpr int64_t stride = line + rows;
 
-  // `scratch`: stride times classes and streamed_numbers; if no run begins, as the run before left it.
+  // `scratch`: stride times classes and streamed_numbers; if no stretch begins with this run, as the run before left
+  // it.
   StreamedColumns(T* scratch, int64_t classes_, bool begins)
       : copy(scratch),
         numbers(scratch + classes_ * stride),

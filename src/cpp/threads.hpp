@@ -33,7 +33,8 @@ class Team {
   Team& operator=(const Team&) = delete;
   int size() const { return size_; }
 
-  // work(item, thread) for each item in [0, items), in any order. What work throws is thrown when all are done.
+  // work(item, thread) for each item in [0, items), in any order. What work throws is thrown when all others are done,
+  // by one thread alone at once.
   template <class Work> void for_each(int64_t items, const Work& work) const {
 #ifdef _OPENMP
     if (size_ > 1) {

@@ -251,43 +251,6 @@ TEST_CASE("a long row is the same whether threads share it or not") {
   }
 }
 
-// The output of short rows, `shift` elements off a cache line, with what lies beside it.
-template <class S>
-std::vector<S> run_strips(const StorageKernels<S>& set, int task, int64_t rows, int64_t classes, int64_t shift,
-                          bool streams) {
-  using T = ValueOf<S>;
-  std::vector<S> x;
-  for (const double v : normals(rows * classes, 3, 5)) x.push_back(from_value<S>(static_cast<T>(v)));
-  std::vector<int64_t> target;
-  for (int64_t r = 0; r < rows; ++r) target.push_back(r % 5 == 3 ? -100 : r * 7 % classes);
-  const int64_t room = LineWriter::room(classes * int64_t(sizeof(S))) / int64_t(sizeof(T));
-  std::vector<T> scratch(static_cast<size_t>(4 * set.lanes * whole_lines<T>(classes) + room));
-  std::vector<S> memory(static_cast<size_t>(rows * classes + 256), from_value<S>(T(7)));
-  S* out = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) / sizeof(S) + 64 + shift;
-  Run<S> run{};
-  run.rows = rows, run.classes = classes, run.x = x.data(), run.x_row = run.out_row = classes;
-  run.x_class = run.out_class = 1, run.out = out, run.streams = streams;
-  run.target = target.data(), run.ignore_index = -100, run.scale = 1;
-  set.task[task].packed(run, scratch.data());
-  return {out - 64, out + rows * classes + 64};
-}
-
-TEST_CASE_TEMPLATE("strips write past the caches what they write into them, and nothing beside it", S, float, double,
-                   Float16, BFloat16) {
-  for (const auto* isa : usable_sets()) {
-    const auto& set = isa->kernels<S>();
-    for (const int64_t classes : {64, 100, 129, 300, 1000})
-      for (const int64_t rows : {1, 16, 37, 64, 71})
-        for (const int64_t shift : {0, 1, 9})
-          for (const int task : {softmax, log_softmax, cross_entropy_and_grad}) {
-            if (!is_short<ValueOf<S>>(classes, set.lanes)) continue;
-            const auto want = run_strips<S>(set, task, rows, classes, shift, false);
-            const auto got = run_strips<S>(set, task, rows, classes, shift, true);
-            CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(S)) == 0);
-          }
-  }
-}
-
 TEST_CASE("every half is converted as it should be") {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
     const Float16 h{static_cast<uint16_t>(bits)};
