@@ -164,7 +164,7 @@ MUTATIONS = [
         NUMPY,
         " and is_apart(out, *others)",
         "",
-        ["tests/test_loss_family.py"],
+        ["tests/test_out_memory.py"],
     ),
     Mutation(
         "near pivots: one group's sum is not divided by exp(maximum - pivot)",
@@ -173,7 +173,10 @@ MUTATIONS = [
         "return false ? terms / top[w] : terms",
     ),
     Mutation(
-        "strips: ignored rows keep their NaN", STRIPS, "if (last[0].wants_all() || wanted[r] != 0) {", "if (true) {"
+        "strips: ignored rows keep their NaN",
+        STRIPS,
+        "if (last[0].wants_all() || wanted[r] != 0) {",
+        "if (true) {",
     ),
     Mutation("exp: what is far off stays above 0", MATH, "float lowest = -159 * ln2", "float lowest = -150 * ln2"),
     Mutation(

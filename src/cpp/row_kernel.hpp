@@ -123,9 +123,6 @@ template <class Ops, rules::Emit emit, bool has_target, class S> class RowWriter
     if (joins && streams) return (line_length - within_line(out + at)) % line_length;
     return to_vector_border<Ops>(out + at);
   }
-  static MLEFAST_FN int64_t within_line(const S* p) {
-    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line / sizeof(S));
-  }
 
   static MLEFAST_FN bool alike(T a, T b) {
     if constexpr (emit != rules::Emit::scaled_exp) return true;

@@ -85,9 +85,6 @@ template <class Ops, class Tile, class S> class StreamedColumns {
     }
   }
 
-  static MLEFAST_FN int64_t within_line(const S* p) {
-    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line / sizeof(S));
-  }
   // Elements [begin, end) of a line.
   static void store_part(S* to, const Vec (&v)[W], int64_t begin, int64_t end) {
     S buffer[line];

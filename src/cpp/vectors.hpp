@@ -204,6 +204,11 @@ MLEFAST_FN void prefetch_to_write(const void* base, int64_t bytes_ahead) {
   __builtin_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(base) + bytes_ahead), 1, 2);
 }
 
+// Elements between the start of a cache line and p, which lies in it.
+template <class S> MLEFAST_FN int64_t within_line(const S* p) {
+  return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % uintptr_t(cache_line) / sizeof(S));
+}
+
 // All lines of [begin, begin + bytes), in bytes from `base` on, if that starts on a line.
 MLEFAST_FN void prefetch_far(const void* base, int64_t begin, int64_t bytes) {
   for (int64_t byte = 0; byte < bytes; byte += cache_line) prefetch_far(base, begin + byte);
@@ -253,9 +258,9 @@ class LineWriter {
   static constexpr int64_t room(int64_t most) { return 2 * (most + 2 * cache_line); }
 
   LineWriter(void* out, void* room_, int64_t most) {
-    const auto within = [](void* p) { return static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % cache_line); };
-    mine = start = within(out), line = static_cast<char*>(out) - mine;
-    half[0] = static_cast<char*>(room_) + (cache_line - within(room_)) % cache_line;
+    char *const to = static_cast<char*>(out), *const room = static_cast<char*>(room_);
+    mine = start = within_line(to), line = to - mine;
+    half[0] = room + (cache_line - within_line(room)) % cache_line;
     half[1] = half[0] + (most + 2 * cache_line - 1) / cache_line * cache_line;
   }
   void* next() const { return half[turn] + start; }

@@ -57,14 +57,15 @@ def loss(
     scale = quotient(scale, divisor)
     extra: dict[str, Any] = {}
     if not byproducts and not of.options and name == "cross_entropy" and of.target.dtype.kind in "iu":
-        into = out
-        if gradient and not is_apart(out, of.target, of.weight, row_upstream):
-            into = np.empty_like(of.logits, subok=False)
+        into = None
+        if gradient:
+            direct = is_apart(out, of.target, of.weight, row_upstream)
+            into = out if direct else np.empty_like(of.logits, subok=False)
         total = _core.run(
             _TASKS["cross_entropy_and_grad" if gradient else "cross_entropy"],
             of.logits,
             of.axis,
-            into if gradient else None,
+            into,
             value,
             of.target,
             of.ignore_index,
@@ -74,7 +75,7 @@ def loss(
         )
         if out is None:
             out = into
-        elif gradient and into is not out:
+        elif into is not None and into is not out:
             out[...] = into
     else:
         if "lse" in byproducts:
