@@ -180,6 +180,18 @@ def test_many_equal_logits():
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("classes", [10, 17, 64, 80, 127, 128, 300, 680, 704, 1000, 5000])
+def test_equal_logits_but_one(isa, dtype, axis, classes):
+    """Sums of equal terms: each addition may be rounded to the same side as the one before."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(0, 5, (200, 1)).astype(dtype), classes, 1)
+    x[:, 0] += rng.uniform(0.01, 0.1, 200).astype(dtype)
+    got = np.moveaxis(mf.softmax(np.ascontiguousarray(np.moveaxis(x, 1, axis)), axis), axis, 1)
+    cases.assert_ulps(got, reference.softmax(x), dtype, 4 + 0.5 * reference.gap(x))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("classes", [10, 100, 2000])
 def test_a_maximum_and_its_logarithm_are_added_with_one_rounding(isa, dtype, classes):
     """In units of the larger of the two; a logarithm that is rounded before would add up to 0.2."""

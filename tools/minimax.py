@@ -1,10 +1,11 @@
 """Compute the polynomial coefficients in ``src/cpp/math.hpp`` and ``src/cpp/training_math.hpp``.
 
-Run ``python tools/minimax.py [exp] [near] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; all of them take minutes).
+Run ``python tools/minimax.py [exp] [near2] [near4] [log1p] [tanh] [normal]`` (needs mpmath and NumPy; takes minutes).
 Each polynomial minimises the largest error of the whole function, in 60-digit arithmetic:
 
 * exp(r) = 1 + r + r^2 q(r) on |r| <= log(2)/2.  The two leading coefficients are pinned to 1, so that exp(0) is 1.
-* The same on |r| <= log(2)/32 for exponentials whose powers 2^(j/16) come from a table, which is printed as well.
+* The same on |r| <= log(2)/8 and log(2)/32 for exponentials whose powers 2^(j/4) and 2^(j/16) come from a table, which
+  is printed as well.
 * log1p(f) = f - (f^2/2 - s (f^2/2 + R(s^2))), s = f / (2 + f), on 1 + f in [3/4, 3/2]; R(z) = z * (l1 + l2 z + ...),
   the fdlibm form (K. C. Ng, 1986), whose leading term is exact.
 * tanh(x) = x + x z P(z), z = x^2, on |x| <= 0.7, beyond which exponentials give it without cancellation.
@@ -87,23 +88,24 @@ def exp_coefficients(degree: int, dtype: type):
     return fit_rounded(lambda r: mp.exp(r) - 1 - r, lambda r: mp.exp(-r), basis, -half, half, dtype)
 
 
-def near_coefficients(dtype: type):
-    half = mp.log(2) / 32 * mp.mpf("1.06")  # numbers up to 2^17 times sixteenths of log2(e) are rounded by 0.05 of one
-    basis = [lambda r, k=k: r**k for k in (2, 3)]
+def near_coefficients(table_bits: int, degree: int, dtype: type):
+    # Numbers up to 2^19 times quarters of log2(e), or 2^17 times sixteenths, are rounded by 0.05 of one.
+    half = mp.log(2) / 2 / 2**table_bits * mp.mpf("1.06")
+    basis = [lambda r, k=k: r**k for k in range(2, degree + 1)]
     return fit_rounded(lambda r: mp.exp(r) - 1 - r, lambda r: mp.exp(-r), basis, -half, half, dtype)
 
 
-def print_power_table() -> None:
-    """Print the float32 bits of c * 2^(j/16), less j's own, and their largest error in ULP.
+def print_power_table(table_bits: int) -> None:
+    """Print the float32 bits of c * 2^(j/n), less j's own, and their largest error in ULP.
 
-    c, in [1, 2^(1/16)), is the best of many that were drawn at random; 1 is printed for comparison.
+    c, in [1, 2^(1/16)), is the best of many that were drawn at random; with 1 the powers can become 0.
     """
-    powers = 2.0 ** (np.arange(16) / 16)
+    j = np.arange(2**table_bits)
     for c in (1.0, float.fromhex("0x1.084921d5e487dp+0")):
-        entries = c * powers
+        entries = c * 2.0 ** (j / len(j))
         digits = np.where(entries >= 2, entries / 2, entries) * 2.0**23
-        print(f"2^(j/16) times {c.hex()}: largest error {np.abs(digits - np.rint(digits)).max():.3f} ULP")
-        bits = entries.astype(np.float32).view(np.uint32).astype(np.int64) - (127 << 23) - (np.arange(16) << 19)
+        print(f"2^(j/{len(j)}) times {c.hex()}: largest error {np.abs(digits - np.rint(digits)).max():.3f} ULP")
+        bits = entries.astype(np.float32).view(np.uint32).astype(np.int64) - (127 << 23) - (j << 23 - table_bits)
         print("   ", ", ".join(f"0x{b & 0xFFFFFFFF:08x}" for b in bits))
 
 
@@ -149,7 +151,8 @@ def normal_coefficients(degree: int, dtype: type, k: int, last: int):
 
 TABLES = {
     "exp": lambda dtype: exp_coefficients({4: 6, 8: 11}[dtype().itemsize], dtype),
-    "near": near_coefficients,
+    "near2": lambda dtype: near_coefficients(2, 4, dtype),
+    "near4": lambda dtype: near_coefficients(4, 3, dtype),
     "log1p": lambda dtype: log1p_coefficients({4: 3, 8: 7}[dtype().itemsize], dtype),
     "tanh": lambda dtype: tanh_coefficients({4: 6, 8: 12}[dtype().itemsize], dtype),
     "normal": lambda dtype: normal_coefficients(*{4: (10, dtype, 3, 15), 8: (24, dtype, 4, 39)}[dtype().itemsize]),
@@ -158,13 +161,13 @@ TABLES = {
 
 def main(names: list[str]) -> None:
     for name in names or TABLES:
-        for dtype in (np.float32,) if name == "near" else (np.float32, np.float64):
+        for dtype in (np.float32,) if name.startswith("near") else (np.float32, np.float64):
             coefficients, error = TABLES[name](dtype)
             print(f"{dtype.__name__} {name}: largest relative error 2^{mp.nstr(mp.log(error, 2), 4)}")
             for c in coefficients:
                 print("   ", float(c).hex(), repr(dtype(float(c))), flush=True)
-        if name == "near":
-            print_power_table()
+        if name.startswith("near"):
+            print_power_table(int(name[-1]))
 
 
 if __name__ == "__main__":

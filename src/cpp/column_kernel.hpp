@@ -28,11 +28,14 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   using Vec = typename Ops::Vec;
   using Mask = typename Ops::Mask;
   static constexpr int K = 4, lanes = Ops::lanes, vectors = W, at_once = K / W;
-  // With fewer classes, near pivots cost what they save. (AMD EPYC, with a table: values of 3 to 6 classes gain 6 to
-  // 8 %, a gradient of 3 and 4 nothing and of 5 and 6 4 %, softmax of 7 to 10 4 to 8 %.)
-  static constexpr int64_t pivots_from = Ops::table_bits > 0 ? 3 : 32;
-  static constexpr int64_t exact_pivots_from = Ops::table_bits > 0 ? 7 : never_near;
-  static constexpr int64_t group = 16;   // classes whose terms are added before they join a Sum
+  // With fewer classes, near pivots cost what they save. (AMD EPYC, with a table of 16: values of 3 to 6 classes gain 6
+  // to 8 %, a gradient of 3 and 4 nothing and of 5 and 6 4 %, softmax of 7 to 10 4 to 8 %. With one of 4, softmax loses
+  // 8 % at 10 and gains nothing at 100.)
+  static constexpr int64_t pivots_from = Ops::table_bits > 2 ? 3 : 32;
+  static constexpr int64_t exact_pivots_from = Ops::table_bits > 2 ? 7 : never_near;
+  // Classes whose terms are added up on their own, and two such groups before they join a Sum, so that the roundings of
+  // a sum in T stay few: equal terms are all rounded to the same side. (16 of them in one go: 6 ULP.)
+  static constexpr int64_t group = 8, one_group = 10;
   static constexpr int64_t notice = 16;  // classes between a prefetch and its use
 
   const T* x;
@@ -82,14 +85,19 @@ template <class Ops, rules::Emit emit, int W, bool in_memory> class ColumnPasses
   template <bool near> MLEFAST_FN void sum_up(const LanePivots<Ops, W>& against, Vec (&part)[W], Vec (&winners)[W]) {
     Vec lost[K];
     for (auto& v : lost) v = Ops::set(0);
-    if (classes <= group) {
+    if (classes <= one_group) {
       add_group<near>(0, classes, against, part, lost);
       for (int w = 0; w < W; ++w) part[w] = against.template sum_of<near>(part[w], w);
     } else {
       Sum<Ops> sum[W];
+      Vec both[W];
+      for (auto& v : both) v = Ops::set(0);
       for (int64_t c = 0; c < classes; c += group) {
-        add_group<near>(c, classes - c < group ? classes : c + group, against, part, lost);
-        for (int w = 0; w < W; ++w) sum[w].add(part[w]);
+        const bool last = classes - c <= group;
+        add_group<near>(c, last ? classes : c + group, against, part, lost);
+        for (int w = 0; w < W; ++w) both[w] = both[w] + part[w];
+        if (c % (2 * group) == 0 && !last) continue;
+        for (int w = 0; w < W; ++w) sum[w].add(both[w]), both[w] = Ops::set(0);
       }
       for (int w = 0; w < W; ++w) part[w] = against.template sum_of<near>(sum[w], w);
     }

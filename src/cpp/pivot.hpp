@@ -6,10 +6,10 @@
 // number is wrong by 2^-29 of itself (float), of which only (k - n) times counts, the rest being common to all of a
 // row: with g the gap between the pivot and x,
 //
-// | type   | largest error of exp(x - pivot)                |
-// |--------|------------------------------------------------|
-// | float  | 1.0 + 0.046 g ULP, from a table 1.15 + 0.046 g |
-// | double | 1.0 + 0.31 g ULP                               |
+// | type   | largest error of exp(x - pivot)                                           |
+// |--------|---------------------------------------------------------------------------|
+// | float  | 1.0 + 0.046 g ULP, from a table of 4 1.05 + 0.046 g, of 16 1.15 + 0.046 g |
+// | double | 1.0 + 0.31 g ULP                                                          |
 //
 // Where products are not fused, and for maxima so large that n would not be exact, the pivot is the maximum itself.
 #pragma once

@@ -212,15 +212,21 @@ template <class T> void check_everything(const InstructionSet& set) {
 
 }  // namespace
 
-TEST_CASE("the table of powers of two is one of a common factor, to a fifth of a unit") {
-  using Near = NearConstants<float, 4>;
-  for (int j = 0; j < 16; ++j) {
-    const uint32_t bits = PowerTable<Scalar<float>>::entries[j] + (127u << 23) + (uint32_t(j) << 19);
-    float entry;
-    std::memcpy(&entry, &bits, sizeof entry);
-    const long double exact = Near::common * std::exp2(j / 16.0L), unit = exact < 2 ? 0x1p-23L : 0x1p-22L;
-    CHECK(std::abs(entry - exact) < 0.19L * unit);
+template <int table_bits> void check_power_table(long double units) {
+  for (int j = 0; j < 1 << table_bits; ++j) {
+    const uint32_t entry = PowerTable<Scalar<float>, table_bits>::entries[j];
+    const uint32_t bits = entry + (127u << 23) + (uint32_t(j) << (23 - table_bits));
+    float power;
+    std::memcpy(&power, &bits, sizeof power);
+    const long double exact = NearConstants<float, table_bits>::common * std::exp2(j / (1.0L * (1 << table_bits)));
+    CHECK(std::abs(power - exact) < units * (exact < 2 ? 0x1p-23L : 0x1p-22L));
   }
+}
+
+TEST_CASE("tables of powers of two are those of a common factor, to a fifth and a third of a unit") {
+  check_power_table<4>(0.19L);
+  check_power_table<2>(0.32L);
+  CHECK(PowerTable<Scalar<float>, 2>::entries[0] == 0);  // which makes powers fade
 }
 
 TEST_CASE("every instruction set, layout and length") {

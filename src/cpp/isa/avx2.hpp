@@ -119,7 +119,7 @@ template <> struct Avx2<double> {
 template <> struct Avx2<float> {
   using Value = float;
   using Double = Avx2<double>;
-  static constexpr int lanes = 8, columns = 4, table_bits = 0;
+  static constexpr int lanes = 8, columns = 4, table_bits = 2;
   static constexpr bool fuses = true, streams = true;
 
   struct Vec {
@@ -202,6 +202,12 @@ template <> struct Avx2<float> {
 
   static MLEFAST_FN Vec power_of_two(Vec v) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v.v), 23))};
+  }
+  static MLEFAST_FN Vec power_of_table(const uint32_t (&table)[1 << table_bits], Vec v) {
+    const auto bits = _mm256_castps_si256(v.v);
+    const auto all = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(table));
+    const auto entry = _mm256_castps_si256(_mm256_permutevar_ps(all, bits));
+    return {_mm256_castsi256_ps(_mm256_add_epi32(entry, _mm256_slli_epi32(bits, 23 - table_bits)))};
   }
   static MLEFAST_FN Vec split_exponent(Vec u, Vec& exponent) {
     const auto three_quarters = _mm256_castps_si256(_mm256_set1_ps(0.75f));
