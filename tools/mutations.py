@@ -178,6 +178,19 @@ MUTATIONS = [
         "if (last[0].wants_all() || wanted[r] != 0) {",
         "if (true) {",
     ),
+    Mutation(
+        "strip: the terms of all of a row's steps in one sum",
+        STRIPS,
+        "int64_t group = 8 * step;",
+        "int64_t group = 64 * step;",
+    ),
+    Mutation(
+        "columns: the terms of 16 classes in one sum",
+        COLUMNS,
+        "group = 8, one_group = 10",
+        "group = 16, one_group = 16",
+    ),
+    Mutation("exp: one of four powers from the table is 8 ULP off", MATH, "0xfff744fd}", "0xfff74505}"),
     Mutation("exp: what is far off stays above 0", MATH, "float lowest = -159 * ln2", "float lowest = -150 * ln2"),
     Mutation(
         "linear models: a part is not added",

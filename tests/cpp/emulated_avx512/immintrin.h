@@ -122,12 +122,15 @@ inline __m512 _mm512_set1_ps(float x) { return each<__m512>([&](int) { return x;
 inline __m512d _mm512_set1_pd(double x) { return each<__m512d>([&](int) { return x; }); }
 inline __m512 _mm512_setzero_ps() { return {}; }
 inline __m512d _mm512_setzero_pd() { return {}; }
+inline __m512i _mm512_loadu_si512(const void* p) { __m512i v; std::memcpy(&v, p, sizeof v); return v; }
 inline __m512 _mm512_loadu_ps(const void* p) { __m512 v; std::memcpy(&v, p, sizeof v); return v; }
 inline __m512d _mm512_loadu_pd(const void* p) { __m512d v; std::memcpy(&v, p, sizeof v); return v; }
 inline void _mm512_storeu_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
 inline void _mm512_storeu_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
 inline __m512 _mm512_mask_loadu_ps(__m512 fill, __mmask16 m, const float* p) { return each<__m512>([&](int i) { return m >> i & 1 ? p[i] : fill.lane[i]; }); }
 inline __m512d _mm512_mask_loadu_pd(__m512d fill, __mmask8 m, const double* p) { return each<__m512d>([&](int i) { return m >> i & 1 ? p[i] : fill.lane[i]; }); }
+inline void _mm512_stream_si512(__m512i* p, __m512i v) { std::memcpy(static_cast<void*>(p), &v, sizeof v); }
+inline void _mm_sfence() {}
 inline void _mm512_stream_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
 inline void _mm512_stream_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
 inline void _mm512_mask_storeu_ps(float* p, __mmask16 m, __m512 v) { for (int i = 0; i < 16; ++i) if (m >> i & 1) p[i] = v.lane[i]; }
@@ -148,6 +151,8 @@ inline __m512 _mm512_mask_blend_ps(__mmask16 m, __m512 no, __m512 yes) { return 
 inline __m512d _mm512_mask_blend_pd(__mmask8 m, __m512d no, __m512d yes) { return each<__m512d>([&](int i) { return m >> i & 1 ? yes.lane[i] : no.lane[i]; }); }
 inline __m512 _mm512_maskz_mov_ps(__mmask16 m, __m512 v) { return _mm512_mask_blend_ps(m, {}, v); }
 inline __m512d _mm512_maskz_mov_pd(__mmask8 m, __m512d v) { return _mm512_mask_blend_pd(m, {}, v); }
+inline __m512 _mm512_mask3_fmadd_ps(__m512 a, __m512 b, __m512 c, __mmask16 m) { return _mm512_mask_blend_ps(m, c, _mm512_fmadd_ps(a, b, c)); }
+inline __m512d _mm512_mask3_fmadd_pd(__m512d a, __m512d b, __m512d c, __mmask8 m) { return _mm512_mask_blend_pd(m, c, _mm512_fmadd_pd(a, b, c)); }
 inline __m512 _mm512_mask_add_ps(__m512 other, __mmask16 m, __m512 a, __m512 b) { return _mm512_mask_blend_ps(m, other, _mm512_add_ps(a, b)); }
 inline __m512d _mm512_mask_add_pd(__m512d other, __mmask8 m, __m512d a, __m512d b) { return _mm512_mask_blend_pd(m, other, _mm512_add_pd(a, b)); }
 
